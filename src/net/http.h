@@ -1,0 +1,163 @@
+/* The HTTP server as its services see it: routes, calls and answers.
+ *
+ * Everything here runs on the loop thread. A call lives in its connection; one call at a time a
+ * connection, so pipelined requests are answered in order. A service that answers later keeps the
+ * call's ticket: the client may go away meanwhile, and lh_http_find then returns NULL. */
+#ifndef LH_NET_HTTP_H
+#define LH_NET_HTTP_H
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "runtime/mailbox.h"
+#include "runtime/timer.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lh_http_server;
+struct lh_http_call;
+
+enum lh_http_method {
+    LH_HTTP_GET,
+    LH_HTTP_POST,
+    LH_HTTP_PUT,
+    LH_HTTP_DELETE,
+    LH_HTTP_METHODS /* HEAD and OPTIONS are made from the table */
+};
+
+enum lh_http_body {
+    LH_HTTP_BODY_NONE,   /* a body is read and dropped, up to 64 KiB */
+    LH_HTTP_BODY_WHOLE,  /* `handle` runs once, when all of it is there */
+    LH_HTTP_BODY_STREAM, /* `handle` runs at the end of the header, then `on_data` per piece */
+};
+
+/* Which ports a route answers on. The gateway's port answers every route under /v1. */
+enum lh_http_service {
+    LH_HTTP_EVERYWHERE = 0xff, /* health, metrics, openapi: as they are, without /v1 */
+    LH_HTTP_GATEWAY = 1 << 0,
+    LH_HTTP_VECTORD = 1 << 1,
+};
+
+/* One row of the route table. `pattern` is the path without /v1: "/vectors/index/{name}/add".
+ * A `{name}` is one segment, percent-decoded after splitting; "{key...}" is the rest. */
+struct lh_route {
+    enum lh_http_method method;
+    const char *pattern;
+    unsigned services; /* enum lh_http_service */
+    enum lh_http_body body;
+    /* Runs on the loop thread. Must answer the call now or keep its ticket and answer later. */
+    void (*handle)(struct lh_http_call *call, void *context);
+    const char *operation;     /* OpenAPI operationId, the route's name in metrics and logs */
+    const char *summary;       /* one line for OpenAPI */
+    const char *request_json;  /* OpenAPI schema object of the body as JSON text, or NULL */
+    const char *response_json; /* OpenAPI schema object of the 2xx body as JSON text, or NULL */
+    const char *query;         /* names of query parameters, comma separated, or NULL */
+    int success;               /* the 2xx status */
+};
+
+struct lh_http_bind {
+    struct lh_str host; /* "127.0.0.1", "::1", "0.0.0.0", "localhost" */
+    uint16_t port;      /* 0: any free one, see lh_http_server_port */
+    enum lh_http_service service;
+};
+
+struct lh_http_options {
+    const struct lh_route *routes;
+    size_t route_count;
+    void *context; /* handed to every handler */
+    /* Called for every message in the loop's mailbox. */
+    void (*on_message)(struct lh_msg *msg, void *context);
+    /* Called each timer tick (100 ms) and once after each pass over the mailbox. */
+    void (*on_tick)(void *context);
+    /* True: enough is in flight; a new request is not read until it is false again. */
+    bool (*is_saturated)(void *context);
+    /* Called once when lh_http_server_stop has drained or its deadline has passed. */
+    void (*on_stopped)(void *context);
+    const struct lh_log *log;
+    uint64_t body_bytes_max;          /* of one whole body */
+    uint64_t body_bytes_in_flight_max; /* of all bodies; past it new bodies wait, past twice: 503 */
+    uint32_t connections_max;         /* past it a connection is answered 503 and closed */
+    uint32_t header_timeout_ms;       /* from the first byte (or accept) to the header's end */
+    uint32_t idle_timeout_ms;         /* between requests of a keep-alive connection */
+    uint32_t body_rate_bytes_min;     /* bytes a second a body must bring, after a grace of 10 s */
+    uint32_t write_timeout_ms;        /* for an answer to make progress */
+    uint32_t drain_timeout_ms;        /* at stop: for calls in flight */
+};
+
+LH_MUST_USE enum lh_status lh_http_server_create(const struct lh_http_options *options,
+                                                 struct lh_http_server **server,
+                                                 struct lh_error *error);
+LH_MUST_USE enum lh_status lh_http_server_listen(struct lh_http_server *server,
+                                                 const struct lh_http_bind *bind,
+                                                 struct lh_error *error);
+uint16_t lh_http_server_port(const struct lh_http_server *server, enum lh_http_service service);
+
+/* Runs the loop on the calling thread until stopped. */
+void lh_http_server_run(struct lh_http_server *server);
+
+/* From the loop thread (a signal handler of libuv, a message): stops listening, answers what is in
+ * flight with `Connection: close`, then calls on_stopped; lh_http_server_run returns when
+ * lh_http_server_finish has been called. Calling stop twice aborts at once. */
+void lh_http_server_stop(struct lh_http_server *server);
+void lh_http_server_finish(struct lh_http_server *server);
+void lh_http_server_destroy(struct lh_http_server *server);
+
+/* Where other threads post replies: pushes wake the loop. */
+struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server);
+struct lh_timers *lh_http_server_timers(struct lh_http_server *server);
+
+/* Appends the HTTP metrics as Prometheus text: per route count by status and latency histogram,
+ * connections, bodies in flight. Loop thread. */
+void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *out);
+
+/* Appends the OpenAPI 3.1 document of the route table. */
+void lh_http_openapi(const struct lh_route *routes, size_t count, struct lh_buf *out);
+
+/* ---- one call ---- */
+
+/* Outlives the connection: found again only while the same call is still unanswered. */
+struct lh_http_ticket {
+    uint32_t slot;
+    uint32_t generation;
+};
+
+struct lh_http_ticket lh_http_call_ticket(const struct lh_http_call *call);
+struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_ticket ticket);
+
+struct lh_http_server *lh_http_call_server(struct lh_http_call *call);
+const struct lh_route *lh_http_call_route(const struct lh_http_call *call);
+uint64_t lh_http_call_request_id(const struct lh_http_call *call);
+struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i); /* decoded */
+/* A decoded query parameter; false when absent. Valid while the call lives. */
+bool lh_http_call_query(const struct lh_http_call *call, const char *name, struct lh_str *value);
+/* A header's value, trimmed; empty when absent. */
+struct lh_str lh_http_call_header(const struct lh_http_call *call, const char *name);
+
+/* Moves the body of a WHOLE call to the caller. Its bytes stay in the in-flight account until
+ * lh_http_server_body_done(server, bytes) is called with body.len (loop thread). */
+struct lh_buf lh_http_call_take_body(struct lh_http_call *call);
+void lh_http_server_body_done(struct lh_http_server *server, size_t bytes);
+
+/* STREAM calls. `handle` sets these; `on_data` may pause the call, and gets nothing more until it
+ * is resumed; `on_end` runs after the last piece; `on_gone` when the client went away before the
+ * answer (the ticket is dead by then). */
+struct lh_http_stream {
+    void (*on_data)(struct lh_http_call *call, void *arg, struct lh_str piece);
+    void (*on_end)(struct lh_http_call *call, void *arg);
+    void (*on_gone)(void *arg);
+    void *arg;
+};
+void lh_http_call_stream(struct lh_http_call *call, const struct lh_http_stream *stream);
+void lh_http_call_pause(struct lh_http_call *call);
+void lh_http_call_resume(struct lh_http_call *call);
+
+/* Answers, once. `body` is taken (may be NULL). `content_type` is a constant string. When the
+ * request's body has not been read to its end, the connection is closed lingeringly. */
+void lh_http_answer(struct lh_http_call *call, int status, const char *content_type,
+                    struct lh_buf *body);
+void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error);
+/* Adds one header line to the coming answer: name and value without CR or LF. */
+void lh_http_call_add_header(struct lh_http_call *call, const char *name, const char *value);
+
+#endif

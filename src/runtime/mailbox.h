@@ -1,0 +1,63 @@
+/* Many producers, one consumer, two lanes.
+ *
+ * Each lane is a take-all stack: push is a compare-and-swap on the head and wakes the consumer only
+ * when the head was empty; drain exchanges the head with empty and reverses, so that messages of
+ * one producer stay in order. A message moves on a successful push and never on a failed one.
+ * (Not a Vyukov queue: it publishes `next` after its exchange, which together with
+ * uv_async_send's unordered early read can lose a wake-up; libuv issue 4584.) */
+#ifndef LH_RUNTIME_MAILBOX_H
+#define LH_RUNTIME_MAILBOX_H
+
+#include "base/status.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum lh_lane {
+    LH_LANE_EXPRESS, /* searches and replies */
+    LH_LANE_BULK,    /* adds */
+    LH_LANES
+};
+
+/* The head of every message: first member, statically asserted where the message is defined. */
+struct lh_msg {
+    struct lh_msg *next;
+    uint16_t type;
+    uint16_t lane; /* enum lh_lane: where a push puts it */
+};
+
+/* A plain first-in first-out list with one owner. */
+struct lh_msg_queue {
+    struct lh_msg *first;
+    struct lh_msg *last;
+    size_t count;
+};
+
+void lh_msg_queue_put(struct lh_msg_queue *queue, struct lh_msg *msg);
+struct lh_msg *lh_msg_queue_take(struct lh_msg_queue *queue); /* NULL when empty */
+
+struct lh_mailbox {
+    _Alignas(64) _Atomic(struct lh_msg *) head[LH_LANES];
+    _Atomic(uint64_t) depth[LH_LANES]; /* pushed and not yet drained */
+    void (*wake)(void *arg);           /* called by a producer whose push found the lane empty */
+    void *wake_arg;
+};
+
+void lh_mailbox_init(struct lh_mailbox *mailbox, void (*wake)(void *arg), void *wake_arg);
+
+/* Takes `msg` and returns LH_OK, or returns LH_CLOSED and leaves it with the caller. */
+LH_MUST_USE enum lh_status lh_mailbox_push(struct lh_mailbox *mailbox, struct lh_msg *msg);
+
+/* Moves all that waits to the ends of `queues`, oldest first. Consumer only. True when anything
+ * came. */
+bool lh_mailbox_drain(struct lh_mailbox *mailbox, struct lh_msg_queue queues[LH_LANES]);
+
+/* Refuses every later push, and moves what is left into `queues` so that each request gets its
+ * answer. Consumer only. */
+void lh_mailbox_close(struct lh_mailbox *mailbox, struct lh_msg_queue queues[LH_LANES]);
+
+/* How many messages wait in a lane, undrained. Any thread; a metric, not a promise. */
+uint64_t lh_mailbox_depth(const struct lh_mailbox *mailbox, enum lh_lane lane);
+
+#endif
