@@ -17,7 +17,9 @@ struct lh_buf {
     bool failed;
 };
 
+/* clang-format off */
 #define LH_BUF_EMPTY {0}
+/* clang-format on */
 
 void lh_buf_deinit(struct lh_buf *buf);
 
@@ -29,6 +31,16 @@ void lh_buf_append_str(struct lh_buf *buf, struct lh_str s);
 void lh_buf_append_char(struct lh_buf *buf, char c);
 void lh_buf_printf(struct lh_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Appends `s` as a JSON string with its quotes (RFC 8259): control characters, quote and backslash
+ * escaped; each byte that is not part of well-formed UTF-8 becomes U+FFFD. */
+void lh_buf_append_json_string(struct lh_buf *buf, struct lh_str s);
+
+#define LH_JSON_ESCAPE_MAX 6u /* as in "\u001f" */
+
+/* Writes the first character of `s`, which is not empty, as it stands inside a JSON string, and
+ * says how many bytes of `s` it was and how many it has become. */
+void lh_json_escape(struct lh_str s, char out[LH_JSON_ESCAPE_MAX], size_t *in_len, size_t *out_len);
 
 /* Drops the first `len` bytes. */
 void lh_buf_consume(struct lh_buf *buf, size_t len);

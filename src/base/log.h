@@ -25,9 +25,9 @@ struct lh_log_field {
     struct lh_str text;
 };
 
-#define LH_LOG_STR(n, s) ((struct lh_log_field){.name = (n), .text = (s)})
+#define LH_LOG_STR(n, s)  ((struct lh_log_field){.name = (n), .text = (s)})
 #define LH_LOG_TEXT(n, z) ((struct lh_log_field){.name = (n), .text = lh_str_of(z)})
-#define LH_LOG_U64(n, v) ((struct lh_log_field){.name = (n), .is_number = true, .number = (v)})
+#define LH_LOG_U64(n, v)  ((struct lh_log_field){.name = (n), .is_number = true, .number = (v)})
 
 /* "debug", "info", "warn", "error". */
 bool lh_log_level_parse(struct lh_str text, enum lh_log_level *level);
@@ -36,8 +36,8 @@ bool lh_log_level_parse(struct lh_str text, enum lh_log_level *level);
 void lh_log_event(const struct lh_log *log, enum lh_log_level level, const char *event,
                   const struct lh_log_field *fields, size_t count);
 
-#define lh_log_line(log, level, event, ...)                                                        \
-    lh_log_event(log, level, event, (const struct lh_log_field[]){__VA_ARGS__},                    \
+#define lh_log_line(log, level, event, ...)                                     \
+    lh_log_event(log, level, event, (const struct lh_log_field[]){__VA_ARGS__}, \
                  sizeof((const struct lh_log_field[]){__VA_ARGS__}) / sizeof(struct lh_log_field))
 
 static inline bool lh_log_enabled(const struct lh_log *log, enum lh_log_level level)

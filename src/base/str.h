@@ -16,8 +16,8 @@ struct lh_str {
     size_t len;
 };
 
-#define LH_STR(literal)       ((struct lh_str){"" literal, sizeof(literal) - 1})
-#define LH_STR_FMT(s)         (int)(s).len, (s).ptr /* for "%.*s" */
+#define LH_STR(literal) ((struct lh_str){"" literal, sizeof(literal) - 1})
+#define LH_STR_FMT(s)   (int)(s).len, (s).ptr /* for "%.*s" */
 
 static inline struct lh_str lh_str_of(const char *z)
 {
@@ -42,6 +42,10 @@ bool lh_str_to_u64(struct lh_str s, uint64_t *value);
 
 /* Whether the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). */
 bool lh_str_is_utf8(struct lh_str s);
+
+/* The length, 1 to 4, of the well-formed UTF-8 character that `s` starts with; 0 when it starts
+ * with anything else or is empty. */
+size_t lh_str_utf8_length(struct lh_str s);
 
 #ifdef __cplusplus
 }

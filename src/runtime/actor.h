@@ -27,7 +27,8 @@ LH_MUST_USE enum lh_status lh_actor_start(struct lh_actor *actor, struct lh_erro
 /* From any thread; as lh_mailbox_push. */
 LH_MUST_USE enum lh_status lh_actor_send(struct lh_actor *actor, struct lh_msg *msg);
 
-/* Moves what has arrived into `waiting` without sleeping. Own thread only. */
+/* Moves what has arrived into `waiting` without sleeping. True: something waits. Own thread only.
+ */
 bool lh_actor_poll(struct lh_actor *actor);
 
 /* Sleeps until something waits, and drains it. False: the actor was told to stop and nothing
@@ -37,12 +38,14 @@ bool lh_actor_wait(struct lh_actor *actor);
 /* The next message, express lane first; NULL when nothing waits. Own thread only. */
 struct lh_msg *lh_actor_next(struct lh_actor *actor);
 
-/* Any thread: closes the mailbox behind what it holds; the thread handles that and ends. */
+/* Any thread: closes the mailbox behind what it holds; the thread handles that and ends. A send
+ * that starts after this has returned gives LH_CLOSED. */
 void lh_actor_stop(struct lh_actor *actor);
 
-/* Waits for the thread's end. Once, after lh_actor_stop. */
+/* Waits for the thread's end. Once, after lh_actor_stop; nothing when it was never started. */
 void lh_actor_join(struct lh_actor *actor);
 
+/* When every thread that may send has ended (see struct lh_mailbox). */
 void lh_actor_deinit(struct lh_actor *actor);
 
 #endif

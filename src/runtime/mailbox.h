@@ -37,11 +37,15 @@ struct lh_msg_queue {
 void lh_msg_queue_put(struct lh_msg_queue *queue, struct lh_msg *msg);
 struct lh_msg *lh_msg_queue_take(struct lh_msg_queue *queue); /* NULL when empty */
 
+/* A mailbox, and what `wake` touches, live until every thread that may push has ended: a push wakes
+ * after its message is out, when the consumer may already have handled it. */
 struct lh_mailbox {
-    _Alignas(64) _Atomic(struct lh_msg *) head[LH_LANES];
+    char before[64];                   /* no neighbour's field shares a cache line with the heads */
+    _Atomic(uintptr_t) head[LH_LANES]; /* newest message; bit 0: closed */
     _Atomic(uint64_t) depth[LH_LANES]; /* pushed and not yet drained */
     void (*wake)(void *arg);           /* called by a producer whose push found the lane empty */
     void *wake_arg;
+    char after[64];
 };
 
 void lh_mailbox_init(struct lh_mailbox *mailbox, void (*wake)(void *arg), void *wake_arg);
@@ -52,6 +56,12 @@ LH_MUST_USE enum lh_status lh_mailbox_push(struct lh_mailbox *mailbox, struct lh
 /* Moves all that waits to the ends of `queues`, oldest first. Consumer only. True when anything
  * came. */
 bool lh_mailbox_drain(struct lh_mailbox *mailbox, struct lh_msg_queue queues[LH_LANES]);
+
+/* Refuses every later push; what is there stays for the consumer, who is woken. Any thread. */
+void lh_mailbox_shut(struct lh_mailbox *mailbox);
+
+/* True once a shut is done: a drain that starts after this has seen it takes the last of it. */
+bool lh_mailbox_is_shut(const struct lh_mailbox *mailbox);
 
 /* Refuses every later push, and moves what is left into `queues` so that each request gets its
  * answer. Consumer only. */
