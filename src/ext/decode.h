@@ -24,21 +24,25 @@ struct lh_batch_item {
     struct lh_str id;       /* empty in a batch of queries */
     struct lh_str metadata; /* minified JSON text of an object; ptr NULL: it was left out */
     uint32_t dimension;     /* of its vector */
+    uint32_t line;          /* NDJSON: how many lines of this call stand before it */
 };
 
 /* Items or queries in the order of the body, with all their memory. */
 struct lh_batch {
     uint32_t count;
-    uint32_t dimension;  /* of items[0]; rows that differ are not stored, see odd_item */
+    uint32_t dimension; /* of items[0]; rows that differ are not stored, see odd_item */
     struct lh_batch_item *items;
-    float *rows;         /* count x dimension, packed, 64-byte aligned */
-    uint32_t odd_item;   /* first item whose dimension is not items[0]'s, or LH_NO_ITEM */
-    uint32_t zero_item;  /* first all-zero vector (refused under cosine), or LH_NO_ITEM */
-    uint64_t bytes;      /* memory held */
-    void *memory;        /* backing store; the decoder's business */
+    float *rows;        /* count x dimension, packed, 64-byte aligned */
+    uint32_t odd_item;  /* first item whose dimension is not items[0]'s, or LH_NO_ITEM */
+    uint32_t zero_item; /* first all-zero vector (refused under cosine), or LH_NO_ITEM */
+    uint64_t bytes;     /* memory held */
+    void *memory;       /* backing store; the decoder's business */
 };
 
 void lh_batch_deinit(struct lh_batch *batch);
+
+/* A batch of one id without a row; the id is copied. `batch` is zeroed or deinitialised before. */
+LH_MUST_USE enum lh_status lh_batch_of_id(struct lh_batch *batch, struct lh_str id);
 
 struct lh_decoder;
 LH_MUST_USE enum lh_status lh_decoder_create(struct lh_decoder **decoder);
@@ -49,16 +53,18 @@ void lh_decoder_destroy(struct lh_decoder *decoder);
  * "items[3].vector[17]: NaN is not a finite number" or "byte 214: ..." for broken JSON. */
 
 /* {"items":[{"id","vector","metadata"?}, ...]}; vector is an array of numbers or base64 of
- * little-endian float32. Unknown members are errors with their name. An empty list is a batch of
- * 0. */
+ * little-endian float32. Unknown members and members that are there twice are errors with their
+ * name. An empty list is a batch of 0. Numbers become the nearest float32, as strtof gives it. */
 LH_MUST_USE enum lh_status lh_decode_items(struct lh_decoder *decoder, struct lh_buf *body,
                                            struct lh_batch *batch, struct lh_error *error);
 
 /* NDJSON: whole lines from `text`, at most LH_NDJSON_BATCH_ITEMS of them; blank lines are skipped.
  * `line` is the number of the first line of `text` (from 1), for errors ("line 12: ..."). On LH_OK
  * `consumed` and `lines` say what the batch covers. When a line is bad: with lines before it in
- * this call, those are returned as LH_OK and the bad one is left; with none, its error. `is_last`:
- * text after the last newline is a line too. */
+ * this call, those are returned as LH_OK and the bad one is left; with none, its error. A line of
+ * another dimension than those before it is left for the next call too, so odd_item is never set.
+ * LH_OK with `consumed` 0: the line that begins here is not whole yet. `is_last`: text after the
+ * last newline is a line too. */
 LH_MUST_USE enum lh_status lh_decode_ndjson(struct lh_decoder *decoder, struct lh_buf *text,
                                             size_t offset, bool is_last, uint64_t line,
                                             struct lh_batch *batch, size_t *consumed,
@@ -67,8 +73,8 @@ LH_MUST_USE enum lh_status lh_decode_ndjson(struct lh_decoder *decoder, struct l
 struct lh_search_request {
     struct lh_batch queries; /* one, or many for {"vectors": [...]} */
     bool is_batch;
-    uint32_t k;              /* 1..LH_K_MAX */
-    uint32_t ef;             /* 1..LH_EF_MAX, or 0: the index's ef_search */
+    uint32_t k;  /* 1..LH_K_MAX */
+    uint32_t ef; /* 1..LH_EF_MAX, or 0: the index's ef_search */
     bool with_metadata;
     bool with_vector;
 };
