@@ -1,0 +1,205 @@
+/* The table of configuration keys: type, default, range, comment; and finding a key by name. Any
+ * thread; constant. */
+#include "base/config_keys.h"
+
+#include "base/limits.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LH_CONFIG_ENV_PREFIX   "LAKEHOUSE_"
+#define LH_CONFIG_DISTANCE_MAX 3u /* typing mistakes that a suggestion bridges */
+
+/* clang-format off */
+#define LH_STRING(section, name, value, flags, comment)                                            \
+    {section, name, LH_CONFIG_STRING, value, 0, 0, flags, NULL, comment}
+#define LH_CHOICE(section, name, value, choices, flags, comment)                                   \
+    {section, name, LH_CONFIG_STRING, value, 0, 0, flags, choices, comment}
+#define LH_INTEGER(section, name, value, min, max, flags, comment)                                 \
+    {section, name, LH_CONFIG_INTEGER, value, min, max, flags, NULL, comment}
+#define LH_DURATION(section, name, value, min, max, flags, comment)                                \
+    {section, name, LH_CONFIG_DURATION, value, min, max, flags, NULL, comment}
+#define LH_BOOL(section, name, value, flags, comment)                                              \
+    {section, name, LH_CONFIG_BOOL, value, 0, 1, flags, NULL, comment}
+
+#define LH_KIB      (1ull << 10)
+#define LH_GIB      (1ull << 30)
+#define LH_TIB      (1ull << 40)
+#define LH_SECOND   1000ull
+#define LH_DAY      (24ull * 3600 * LH_SECOND)
+#define LH_URL_NOTE "URL of the service in another process; empty: in this one."
+
+/* In the order of printing; the keys of one section stand together. */
+const struct lh_config_key lh__config_keys[] = {
+    LH_STRING("gateway", "bind", "127.0.0.1:3110", LH_KEY_BIND,
+              "Where every service answers, under /v1: host:port, :port or [ipv6]:port."),
+    LH_STRING("gateway", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "ingestd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "queryd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "vectord_url", "", LH_KEY_LATER, LH_URL_NOTE),
+
+    LH_INTEGER("server", "decoders", "0", 0, 256, 0,
+               "Threads that read JSON bodies; 0: a quarter of the cores, at least one."),
+    LH_INTEGER("server", "body_bytes_max", "64MiB", LH_KIB, 2 * LH_GIB, LH_KEY_BYTES,
+               "One request body. NDJSON streams may be of any length."),
+    LH_INTEGER("server", "body_bytes_in_flight_max", "256MiB", LH_KIB, LH_TIB, LH_KEY_BYTES,
+               "All request bodies together: past it new ones wait, past twice that they get 503."),
+    LH_INTEGER("server", "connections_max", "20000", 1, 1000000, 0,
+               "Open connections; a further one is answered 503 and closed."),
+    LH_DURATION("server", "header_timeout", "10s", 100, LH_DAY, 0,
+                "For a request's header to arrive."),
+    LH_DURATION("server", "idle_timeout", "75s", 100, LH_DAY, 0,
+                "Between two requests of a connection."),
+    LH_INTEGER("server", "body_rate_min", "1KiB", 0, LH_GIB, LH_KEY_BYTES,
+               "Bytes a second that a body must bring after its first 10 seconds; 0: any rate."),
+    LH_DURATION("server", "write_timeout", "30s", 100, LH_DAY, 0,
+                "For a client to take some of its answer."),
+    LH_DURATION("server", "drain_timeout", "10s", 0, LH_DAY, 0,
+                "At stop, for requests in flight."),
+    LH_INTEGER("server", "search_credits", "1024", 1, 1000000, 0,
+               "Searches in flight; past it sockets are not read."),
+    LH_INTEGER("server", "add_credits", "256", 1, 1000000, 0,
+               "Adds in flight; past it sockets are not read."),
+    LH_DURATION("server", "search_timeout", "10s", 1, LH_DAY, 0,
+                "A search that has waited longer is answered 503."),
+    LH_INTEGER("server", "memory_max", "0", 0, 1024 * LH_TIB, LH_KEY_BYTES,
+               "What indexes may take before adds are answered 507; 0: no limit of its own."),
+
+    LH_STRING("vectord", "bind", "127.0.0.1:3215", LH_KEY_BIND,
+              "Where the vector service answers, with or without /v1."),
+    LH_INTEGER("vectord", "shards", "0", 0, LH_SHARDS_MAX, 0,
+               "Shard threads, and the shards of a new index; 0: one a core. An index may be made\n"
+               "with another number."),
+    LH_STRING("vectord", "storaged_url", "", LH_KEY_LATER,
+              "A storaged that keeps checkpoints; empty: they are kept in data_dir."),
+    LH_STRING("vectord", "data_dir", "", LH_KEY_LATER,
+              "Where indexes are kept; empty: in memory only."),
+    LH_CHOICE("vectord", "durability", "commit", "commit|interval|none", LH_KEY_LATER,
+              "When an add is answered: once it is on disk, once it is written, or at once."),
+    LH_INTEGER("vectord", "checkpoint_bytes", "1GiB", 1024 * LH_KIB, LH_TIB,
+               LH_KEY_BYTES | LH_KEY_LATER,
+               "Log written since the last checkpoint that starts one."),
+
+    LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND | LH_KEY_LATER,
+              "Where the object store answers."),
+    LH_CHOICE("storaged", "backend", "disk", "disk|s3", LH_KEY_LATER, "Where objects lie."),
+    LH_STRING("storaged", "root", "", LH_KEY_LATER, "Folder of the disk backend."),
+
+    LH_STRING("catalogd", "bind", "127.0.0.1:3212", LH_KEY_BIND | LH_KEY_LATER,
+              "Where the catalog answers."),
+    LH_STRING("catalogd", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
+
+    LH_STRING("ingestd", "bind", "127.0.0.1:3213", LH_KEY_BIND | LH_KEY_LATER,
+              "Where ingest answers."),
+    LH_STRING("ingestd", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("ingestd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_INTEGER("ingestd", "max_ingest_bytes", "256MiB", 1, LH_TIB, LH_KEY_BYTES | LH_KEY_LATER,
+               "One upload."),
+
+    LH_STRING("queryd", "bind", "127.0.0.1:3214", LH_KEY_BIND | LH_KEY_LATER,
+              "Where SQL answers."),
+    LH_STRING("queryd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("queryd", "secrets_path", "", LH_KEY_LATER, "File of tokens and S3 credentials."),
+    LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, LH_KEY_LATER,
+                "Between two looks at the catalog."),
+    LH_INTEGER("queryd", "workers", "2", 1, 64, LH_KEY_LATER, "Queries that run at once."),
+    LH_INTEGER("queryd", "memory_limit", "1GiB", 1024 * LH_KIB, LH_TIB,
+               LH_KEY_BYTES | LH_KEY_LATER, "Memory of all queries together."),
+    LH_DURATION("queryd", "timeout", "60s", 1, LH_DAY, LH_KEY_LATER, "For one query."),
+
+    LH_STRING("s3", "endpoint", "", LH_KEY_LATER, "URL of an S3-compatible store."),
+    LH_STRING("s3", "region", "us-east-1", LH_KEY_LATER, "Region that requests are signed for."),
+    LH_STRING("s3", "bucket", "", LH_KEY_LATER, "Bucket that holds the objects."),
+    LH_STRING("s3", "access_key_id", "", LH_KEY_LATER, "Access key."),
+    LH_STRING("s3", "secret_access_key", "", LH_KEY_SECRET | LH_KEY_LATER, "Its secret."),
+    LH_BOOL("s3", "use_path_style", "true", LH_KEY_LATER,
+            "endpoint/bucket/key rather than bucket.endpoint/key."),
+
+    LH_CHOICE("log", "level", "info", "debug|info|warn|error", 0,
+              "Lines below it are not written."),
+};
+/* clang-format on */
+
+const size_t lh__config_key_count = sizeof lh__config_keys / sizeof lh__config_keys[0];
+
+void lh__config_key_name(const struct lh_config_key *key, char name[LH_CONFIG_NAME_MAX])
+{
+    int len = snprintf(name, LH_CONFIG_NAME_MAX, "%s.%s", key->section, key->name);
+    assert(len > 0 && len < LH_CONFIG_NAME_MAX);
+    (void)len;
+}
+
+void lh__config_variable_name(const struct lh_config_key *key, char name[LH_CONFIG_NAME_MAX])
+{
+    int len =
+        snprintf(name, LH_CONFIG_NAME_MAX, LH_CONFIG_ENV_PREFIX "%s_%s", key->section, key->name);
+    assert(len > 0 && len < LH_CONFIG_NAME_MAX);
+    for (int i = 0; i < len; i++)
+        if (name[i] >= 'a' && name[i] <= 'z')
+            name[i] = (char)(name[i] - 'a' + 'A');
+}
+
+size_t lh__config_find(struct lh_str name, bool is_variable)
+{
+    for (size_t i = 0; i < lh__config_key_count; i++) {
+        char candidate[LH_CONFIG_NAME_MAX];
+        if (is_variable)
+            lh__config_variable_name(&lh__config_keys[i], candidate);
+        else
+            lh__config_key_name(&lh__config_keys[i], candidate);
+        if (lh_str_eq(name, lh_str_of(candidate)))
+            return i;
+    }
+    return lh__config_key_count;
+}
+
+/* Levenshtein's edit distance, by one row of Wagner and Fischer's table. */
+static unsigned lh_edit_distance(struct lh_str a, struct lh_str b)
+{
+    unsigned row[LH_CONFIG_NAME_MAX + 1];
+    assert(b.len <= LH_CONFIG_NAME_MAX);
+    for (unsigned j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= a.len; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= b.len; j++) {
+            unsigned above = row[j], best = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+            if (above + 1 < best)
+                best = above + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = above;
+            row[j] = best;
+        }
+    }
+    return row[b.len];
+}
+
+enum lh_status lh__config_unknown(struct lh_str name, bool is_variable, const char *origin,
+                                  struct lh_error *error)
+{
+    char nearest[LH_CONFIG_NAME_MAX] = "", place[LH_CONFIG_NAME_MAX + 8] = "";
+    unsigned best = LH_CONFIG_DISTANCE_MAX + 1;
+    int shown = name.len < LH_CONFIG_NAME_MAX ? (int)name.len : LH_CONFIG_NAME_MAX;
+    for (size_t i = 0; i < lh__config_key_count && name.len <= LH_CONFIG_NAME_MAX; i++) {
+        char candidate[LH_CONFIG_NAME_MAX];
+        unsigned distance;
+        if (is_variable)
+            lh__config_variable_name(&lh__config_keys[i], candidate);
+        else
+            lh__config_key_name(&lh__config_keys[i], candidate);
+        distance = lh_edit_distance(name, lh_str_of(candidate));
+        if (distance < best) {
+            best = distance;
+            memcpy(nearest, candidate, sizeof nearest);
+        }
+    }
+    if (!is_variable)
+        snprintf(place, sizeof place, "%.*s: ", shown, name.ptr);
+    return lh_error_set(error, LH_CONFIG, "%s: %sunknown %s%s%s%s", origin, place,
+                        is_variable ? "variable" : "key", nearest[0] ? "; did you mean " : "",
+                        nearest, nearest[0] ? "?" : "");
+}
