@@ -21,7 +21,7 @@ enum lh_distance {
 struct lh_graph;
 
 struct lh_graph_options {
-    uint32_t dimension;       /* 1..LH_DIMENSION_MAX */
+    uint32_t dimension; /* 1..LH_DIMENSION_MAX */
     enum lh_distance distance;
     uint32_t m;               /* links a node on upper levels; 2m on level 0 */
     uint32_t ef_construction; /* a promise of quality: hnswlib's graph at this value */

@@ -1,0 +1,181 @@
+/* What the files of this folder share: the graph's tables and their accessors. */
+#ifndef LH_HNSW_GRAPH_INTERNAL_H
+#define LH_HNSW_GRAPH_INTERNAL_H
+
+#include "base/limits.h"
+#include "hnsw/graph.h"
+#include "hnsw/kernels.h"
+#include "hnsw/pool.h"
+#include <assert.h>
+
+#define LH__NIL        0xffffffffu /* an unused link, no node */
+#define LH__SIGN_WORDS 8u          /* 512 sign bits a node */
+
+#define LH__SIGN_BITS       (LH__SIGN_WORDS * 64u)
+#define LH__SIGN_LIMITS     1024u /* steps of the Hamming threshold over distances 0..2 */
+#define LH__FLAT_DIMENSIONS 16u   /* up to here a float32 row is no longer than a cache line */
+#define LH__LEVEL_MAX       30u
+#define LH__LEVEL_FREE      0x80u           /* top bit of a level: the slot is free */
+#define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
+
+/* Everything about a node stands in tables indexed by its number, each one mapping that grows in
+ * place or moves as a whole. A slot keeps its level, and so its blocks of upper links, for ever:
+ * levels are drawn independently of vectors, so a reused slot is as good as a fresh one. */
+struct lh__tables {
+    float *rows;         /* dimension a node, as they went in */
+    int8_t *codes;       /* code_bytes a node */
+    uint64_t *signs;     /* LH__SIGN_WORDS a node, when the prefilter is on */
+    float *weights;      /* scaled norms, when the metric is LH__WEIGHTED */
+    float *norms;        /* of rows */
+    uint32_t *links;     /* links_stride a node: level 0, unused ones LH__NIL at the end */
+    uint32_t *in_degree; /* level-0 links that point here */
+    uint8_t *checked;    /* how long a prefix of links was chosen against one another */
+    uint8_t *levels;     /* and LH__LEVEL_FREE */
+    uint32_t *upper_at;  /* first block of upper links, LH__NIL when the level is 0 */
+    uint8_t *visited;    /* equals `epoch`: seen by the search under way */
+};
+#define LH__TABLES (sizeof(struct lh__tables) / sizeof(void *))
+
+struct lh_graph {
+    struct lh__tables t;
+    uint32_t *upper; /* blocks of upper_stride links */
+    const struct lh__kernels *kernels;
+
+    /* Shape, fixed at creation. */
+    enum lh__metric metric;
+    bool filtered; /* sign bits before codes */
+    uint32_t code_bytes;
+    uint32_t m;
+    uint32_t links_stride; /* 2m in whole cache lines */
+    uint32_t upper_stride; /* m in whole cache lines */
+    float square;          /* LH__WEIGHTED: 1 for euclidean, 0 for dot */
+    float code_scale;      /* a unit vector's coordinate as a code */
+    float slope;           /* a product of codes as a product of coordinates */
+    float alpha;
+    uint32_t beam_width; /* pool of a construction search */
+    struct lh_graph_options options;
+
+    /* State. */
+    float norm_scale; /* brings norms near 1; 0 until a vector with a norm came */
+    uint32_t capacity;
+    uint32_t upper_capacity; /* in blocks */
+    uint32_t upper_used;
+    uint32_t slots;
+    uint32_t live;
+    uint32_t free_head;
+    uint32_t free_count;
+    uint32_t entry; /* LH__NIL when empty */
+    uint8_t epoch;
+    struct lh_graph_stats stats;
+
+    /* Scratch. */
+    struct lh__pool pool;
+    float *work;        /* one row, rotated */
+    int8_t *query_code; /* one code */
+    uint32_t *rotation; /* random signs */
+    struct lh_hit *reranked;
+    uint32_t reranked_room;
+    uint64_t query_signs[LH__SIGN_WORDS];
+    uint16_t sign_limits[LH__SIGN_LIMITS + 1]; /* by cosine distance */
+    size_t mapped[LH__TABLES + 1];
+};
+
+static inline uint32_t lh__level(const struct lh_graph *graph, uint32_t node)
+{
+    return graph->t.levels[node] & (LH__LEVEL_FREE - 1u);
+}
+
+static inline uint32_t *lh__links(const struct lh_graph *graph, uint32_t node, uint32_t level)
+{
+    if (level == 0) {
+        return graph->t.links + (size_t)node * graph->links_stride;
+    }
+    return graph->upper + (size_t)(graph->t.upper_at[node] + level - 1) * graph->upper_stride;
+}
+
+static inline uint32_t lh__links_max(const struct lh_graph *graph, uint32_t level)
+{
+    return level == 0 ? 2 * graph->m : graph->m;
+}
+
+static inline uint32_t lh__links_count(const struct lh_graph *graph, const uint32_t *links,
+                                       uint32_t level)
+{
+    uint32_t max = lh__links_max(graph, level);
+    uint32_t count = 0;
+    while (count < max && links[count] != LH__NIL) {
+        count++;
+    }
+    return count;
+}
+
+static inline const float *lh__row(const struct lh_graph *graph, uint32_t node)
+{
+    return graph->t.rows + (size_t)node * graph->options.dimension;
+}
+
+/* A code, its sign bits and its weight as a query. */
+static inline struct lh__query lh__query_make(const struct lh_graph *graph, const int8_t *code,
+                                              const uint64_t *signs, float weight)
+{
+    struct lh__query query = {code, signs, 1.0f, graph->slope};
+    if (graph->metric == LH__WEIGHTED) {
+        query.base = graph->square * weight * weight;
+        query.slope = (1.0f + graph->square) * weight * graph->slope;
+    } else if (graph->options.distance != LH_DISTANCE_COSINE) {
+        query.base = 0.0f;
+    }
+    return query;
+}
+
+static inline struct lh__query lh__query_of(const struct lh_graph *graph, uint32_t node)
+{
+    return lh__query_make(graph, graph->t.codes + (size_t)node * graph->code_bytes,
+                          graph->filtered ? graph->t.signs + (size_t)node * LH__SIGN_WORDS : NULL,
+                          graph->metric == LH__WEIGHTED ? graph->t.weights[node] : 1.0f);
+}
+
+/* tables.c: growth. */
+LH_MUST_USE enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots,
+                                              uint32_t upper_blocks);
+void lh__tables_release(struct lh_graph *graph);
+uint64_t lh__tables_bytes(const struct lh_graph *graph);
+
+/* codes.c: a row as code, sign bits, weight and norm. */
+struct lh__encoded {
+    int8_t *code;
+    uint64_t *signs;
+    float weight;
+    float norm;
+};
+void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encoded *encoded);
+void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row);
+void lh__codes_init(struct lh_graph *graph);
+float lh__exact_distance(const struct lh_graph *graph, const float *query, float query_norm,
+                         uint32_t node);
+
+/* insert.c */
+void lh__link(struct lh_graph *graph, uint32_t node);
+void lh__link_beam(struct lh_graph *graph, const struct lh__query *query, uint32_t level);
+void lh__descend(struct lh_graph *graph, const struct lh__query *query, uint32_t level);
+void lh__visit_none(struct lh_graph *graph);
+
+/* prune.c: one node's list of links. */
+void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
+                   const struct lh__selection *selection);
+void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
+                   float distance);
+void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone);
+void lh__links_splice(struct lh_graph *graph, uint32_t node, uint32_t other);
+bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other);
+
+/* remove.c */
+void lh__unlink(struct lh_graph *graph, uint32_t node);
+
+/* graph.c: for tests, with given kernels. */
+LH_MUST_USE enum lh_status lh__graph_create(const struct lh_graph_options *options,
+                                            const struct lh__kernels *kernels,
+                                            struct lh_graph **graph);
+uint32_t lh__level_of_slot(const struct lh_graph *graph, uint32_t slot);
+
+#endif

@@ -1,0 +1,130 @@
+/* Taking a node out: every link to it goes, and the nodes that had one are repaired. The owner of
+ * the graph runs it.
+ *
+ * Links have one direction, so those that point here must be found. In-degrees say how many there
+ * are: they are looked for among the node's neighbours, then among theirs, then around the node by
+ * a search, and only what is still missing after that costs a pass over all nodes. */
+#include "hnsw/graph_internal.h"
+
+#include <string.h>
+
+/* Repairs `node` if it links to `gone`. */
+static void repair_if_linked(struct lh_graph *graph, uint32_t node, uint32_t gone)
+{
+    if (node != gone && lh__links_has(graph, node, 0, gone)) {
+        lh__links_repair(graph, node, 0, gone);
+    }
+}
+
+static void find_near(struct lh_graph *graph, uint32_t gone)
+{
+    uint32_t near[2 * LH_M_MAX], next[2 * LH_M_MAX];
+    const uint32_t *links = lh__links(graph, gone, 0);
+    uint32_t count = lh__links_count(graph, links, 0);
+    memcpy(near, links, count * sizeof *near);
+    for (uint32_t i = 0; i < count && graph->t.in_degree[gone] > 0; i++) {
+        repair_if_linked(graph, near[i], gone);
+    }
+    for (uint32_t i = 0; i < count && graph->t.in_degree[gone] > 0; i++) {
+        const uint32_t *second = lh__links(graph, near[i], 0);
+        uint32_t second_count = lh__links_count(graph, second, 0);
+        memcpy(next, second, second_count * sizeof *next);
+        for (uint32_t j = 0; j < second_count && graph->t.in_degree[gone] > 0; j++) {
+            repair_if_linked(graph, next[j], gone);
+        }
+    }
+}
+
+static void find_around(struct lh_graph *graph, uint32_t gone)
+{
+    struct lh__query query = lh__query_of(graph, gone);
+    lh__descend(graph, &query, 0);
+    lh__link_beam(graph, &query, 0);
+    for (uint32_t i = 0; i < graph->pool.count && graph->t.in_degree[gone] > 0; i++) {
+        repair_if_linked(graph, graph->pool.nodes[i], gone);
+    }
+}
+
+static void find_everywhere(struct lh_graph *graph, uint32_t gone)
+{
+    for (uint32_t node = 0; node < graph->slots && graph->t.in_degree[gone] > 0; node++) {
+        if (lh_graph_is_live(graph, node)) {
+            repair_if_linked(graph, node, gone);
+        }
+    }
+    assert(graph->t.in_degree[gone] == 0);
+}
+
+/* Upper levels are a fifteenth of the nodes at m = 16: a pass over them is short, and needed only
+ * for a node that stands there. */
+static void unlink_upper(struct lh_graph *graph, uint32_t gone)
+{
+    uint32_t level = lh__level(graph, gone);
+    for (uint32_t node = 0; level > 0 && node < graph->slots; node++) {
+        if (node == gone || graph->t.levels[node] == 0 || !lh_graph_is_live(graph, node)) {
+            continue;
+        }
+        for (uint32_t l = 1; l <= level && l <= lh__level(graph, node); l++) {
+            if (lh__links_has(graph, node, l, gone)) {
+                lh__links_repair(graph, node, l, gone);
+            }
+        }
+    }
+}
+
+/* The highest live node but `gone`; LH__NIL when there is none. */
+static uint32_t choose_entry(const struct lh_graph *graph, uint32_t gone)
+{
+    uint32_t best = LH__NIL;
+    for (uint32_t node = 0; node < graph->slots; node++) {
+        if (node != gone && lh_graph_is_live(graph, node) &&
+            (best == LH__NIL || graph->t.levels[node] > graph->t.levels[best])) {
+            best = node;
+        }
+    }
+    return best;
+}
+
+/* A node to which nothing links any more is put into a neighbour's list. */
+static void rescue(struct lh_graph *graph, uint32_t node, uint32_t gone)
+{
+    const uint32_t *links = lh__links(graph, node, 0);
+    uint32_t other = lh__links_count(graph, links, 0) > 0 ? links[0] : graph->entry;
+    assert(other != gone);
+    if (other != node && other != LH__NIL) {
+        lh__links_splice(graph, other, node);
+    }
+}
+
+static void drop_links(struct lh_graph *graph, uint32_t gone)
+{
+    uint32_t links[2 * LH_M_MAX];
+    uint32_t *list = lh__links(graph, gone, 0);
+    uint32_t count = lh__links_count(graph, list, 0);
+    memcpy(links, list, count * sizeof *links);
+    memset(list, 0xff, graph->links_stride * sizeof *list);
+    for (uint32_t i = 0; i < count; i++) {
+        graph->t.in_degree[links[i]]--;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (graph->t.in_degree[links[i]] == 0) {
+            rescue(graph, links[i], gone);
+        }
+    }
+}
+
+void lh__unlink(struct lh_graph *graph, uint32_t node)
+{
+    find_near(graph, node);
+    if (graph->t.in_degree[node] > 0) {
+        find_around(graph, node);
+    }
+    if (graph->t.in_degree[node] > 0) {
+        find_everywhere(graph, node);
+    }
+    unlink_upper(graph, node);
+    if (graph->entry == node) {
+        graph->entry = choose_entry(graph, node);
+    }
+    drop_links(graph, node);
+}

@@ -1,0 +1,131 @@
+/* The node tables' memory. The owner of the graph runs it.
+ *
+ * Each table is one anonymous mapping, grown by mremap: pages move by their table entries, and
+ * pages that no node uses yet cost nothing. Growth happens table by table; capacity changes only
+ * when all have grown, so a failure leaves the graph as it was (with some room already there). */
+#include "hnsw/graph_internal.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define UPPER LH__TABLES /* the place of the upper links in `mapped`, after the node tables */
+
+/* Bytes a slot in the i-th table, in the order of struct lh__tables; 0 when the graph has none. */
+static size_t stride_of(const struct lh_graph *graph, size_t i)
+{
+    const size_t strides[] = {
+        graph->options.dimension * sizeof(float),
+        graph->code_bytes,
+        graph->filtered ? LH__SIGN_WORDS * sizeof(uint64_t) : 0,
+        graph->metric == LH__WEIGHTED ? sizeof(float) : 0,
+        sizeof(float),
+        graph->links_stride * sizeof(uint32_t),
+        sizeof(uint32_t),
+        sizeof(uint8_t),
+        sizeof(uint8_t),
+        sizeof(uint32_t),
+        sizeof(uint8_t),
+        graph->upper_stride * sizeof(uint32_t),
+    };
+    _Static_assert(sizeof strides / sizeof strides[0] == LH__TABLES + 1, "one stride a table");
+    return strides[i];
+}
+
+static void *table_get(const struct lh_graph *graph, size_t i)
+{
+    void *base = graph->upper;
+    if (i != UPPER) {
+        memcpy(&base, (const char *)&graph->t + i * sizeof base, sizeof base);
+    }
+    return base;
+}
+
+static void table_set(struct lh_graph *graph, size_t i, void *base)
+{
+    if (i == UPPER) {
+        graph->upper = base;
+    } else {
+        memcpy((char *)&graph->t + i * sizeof base, &base, sizeof base);
+    }
+}
+
+static enum lh_status table_grow(struct lh_graph *graph, size_t i, uint32_t slots)
+{
+    size_t stride = stride_of(graph, i);
+    size_t bytes = stride * slots;
+    if (bytes <= graph->mapped[i]) {
+        return LH_OK;
+    }
+    bytes = (bytes + 4095) / 4096 * 4096;
+    void *base;
+    if (graph->mapped[i] == 0) {
+        base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    } else {
+        base = mremap(table_get(graph, i), graph->mapped[i], bytes, MREMAP_MAYMOVE);
+    }
+    if (base == MAP_FAILED) {
+        return LH_OUT_OF_MEMORY;
+    }
+    table_set(graph, i, base);
+    graph->mapped[i] = bytes;
+    return LH_OK;
+}
+
+static enum lh_status tables_grow(struct lh_graph *graph, uint32_t slots)
+{
+    for (size_t i = 0; i < UPPER; i++) {
+        if (table_grow(graph, i, slots) != LH_OK) {
+            return LH_OUT_OF_MEMORY;
+        }
+    }
+    graph->capacity = slots;
+    return LH_OK;
+}
+
+static enum lh_status upper_grow(struct lh_graph *graph, uint32_t blocks)
+{
+    enum lh_status status = table_grow(graph, UPPER, blocks);
+    if (status == LH_OK) {
+        graph->upper_capacity = blocks;
+    }
+    return status;
+}
+
+/* A quarter more than asked, so that growth by single adds costs little. */
+static uint32_t with_slack(uint32_t wanted)
+{
+    uint64_t roomy = (uint64_t)wanted + wanted / 4 + 1024;
+    return roomy > LH_NODES_MAX ? LH_NODES_MAX : (uint32_t)roomy;
+}
+
+enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots, uint32_t upper_blocks)
+{
+    if (slots > graph->capacity && tables_grow(graph, with_slack(slots)) != LH_OK &&
+        tables_grow(graph, slots) != LH_OK) {
+        return LH_OUT_OF_MEMORY;
+    }
+    if (upper_blocks > graph->upper_capacity &&
+        upper_grow(graph, with_slack(upper_blocks)) != LH_OK &&
+        upper_grow(graph, upper_blocks) != LH_OK) {
+        return LH_OUT_OF_MEMORY;
+    }
+    return LH_OK;
+}
+
+void lh__tables_release(struct lh_graph *graph)
+{
+    for (size_t i = 0; i <= UPPER; i++) {
+        if (graph->mapped[i] != 0) {
+            munmap(table_get(graph, i), graph->mapped[i]);
+        }
+    }
+}
+
+uint64_t lh__tables_bytes(const struct lh_graph *graph)
+{
+    uint64_t bytes = (uint64_t)stride_of(graph, UPPER) * graph->upper_used;
+    for (size_t i = 0; i < UPPER; i++) {
+        bytes += (uint64_t)stride_of(graph, i) * graph->slots;
+    }
+    return bytes;
+}

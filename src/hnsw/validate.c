@@ -1,0 +1,218 @@
+/* Checking a whole graph, for tests and after loading. The owner of the graph runs it. */
+#include "hnsw/graph_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+struct check {
+    const struct lh_graph *graph;
+    struct lh_error *error;
+    uint32_t *in_degree;
+};
+
+static enum lh_status check_links(struct check *check, uint32_t node, uint32_t level)
+{
+    const struct lh_graph *graph = check->graph;
+    const uint32_t *links = lh__links(graph, node, level);
+    uint32_t count = lh__links_count(graph, links, level);
+    uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = links[i];
+        if (!lh_graph_is_live(graph, other)) {
+            return lh_error_set(check->error, LH_CORRUPT,
+                                "node %u level %u: link %u to %u, not live", node, level, i, other);
+        }
+        if (other == node) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u level %u: links to itself", node,
+                                level);
+        }
+        if (lh__level(graph, other) < level) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u level %u: %u has level %u", node,
+                                level, other, lh__level(graph, other));
+        }
+        for (uint32_t j = 0; j < i; j++) {
+            if (links[j] == other) {
+                return lh_error_set(check->error, LH_CORRUPT, "node %u level %u: links to %u twice",
+                                    node, level, other);
+            }
+        }
+        check->in_degree[other] += level == 0;
+    }
+    for (uint32_t i = count; i < stride; i++) {
+        if (links[i] != LH__NIL) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u level %u: a link after the last",
+                                node, level);
+        }
+    }
+    if (level == 0 && graph->t.checked[node] > count) {
+        return lh_error_set(check->error, LH_CORRUPT, "node %u: checked prefix %u of %u links",
+                            node, graph->t.checked[node], count);
+    }
+    return LH_OK;
+}
+
+static enum lh_status check_code(struct check *check, uint32_t node, struct lh__encoded *again)
+{
+    const struct lh_graph *graph = check->graph;
+    lh__encode(graph, lh__row(graph, node), again);
+    bool same =
+        memcmp(again->code, graph->t.codes + (size_t)node * graph->code_bytes, graph->code_bytes) ==
+            0 &&
+        again->norm == graph->t.norms[node] &&
+        (!graph->filtered || memcmp(again->signs, graph->t.signs + (size_t)node * LH__SIGN_WORDS,
+                                    LH__SIGN_WORDS * sizeof(uint64_t)) == 0);
+    /* A norm met before the scale was known is 0 at any scale. */
+    if (same && graph->metric == LH__WEIGHTED) {
+        same = again->weight == graph->t.weights[node] && isfinite(again->weight);
+    }
+    if (!same) {
+        return lh_error_set(check->error, LH_CORRUPT, "node %u: its code is not that of its row",
+                            node);
+    }
+    return LH_OK;
+}
+
+static enum lh_status check_nodes(struct check *check, struct lh__encoded *again)
+{
+    const struct lh_graph *graph = check->graph;
+    uint32_t live = 0, blocks = 0;
+    for (uint32_t node = 0; node < graph->slots; node++) {
+        uint32_t level = lh__level(graph, node);
+        if (level != lh__level_of_slot(graph, node) ||
+            graph->t.upper_at[node] != (level == 0 ? LH__NIL : blocks)) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: level %u or its place", node,
+                                level);
+        }
+        blocks += level;
+        if (!lh_graph_is_live(graph, node)) {
+            continue;
+        }
+        live++;
+        for (uint32_t l = 0; l <= level; l++) {
+            enum lh_status status = check_links(check, node, l);
+            if (status != LH_OK) {
+                return status;
+            }
+        }
+        enum lh_status status = check_code(check, node, again);
+        if (status != LH_OK) {
+            return status;
+        }
+    }
+    if (live != graph->live || blocks != graph->upper_used) {
+        return lh_error_set(check->error, LH_CORRUPT, "%u live nodes, %u counted", live,
+                            graph->live);
+    }
+    return LH_OK;
+}
+
+static enum lh_status check_degrees(struct check *check)
+{
+    const struct lh_graph *graph = check->graph;
+    for (uint32_t node = 0; node < graph->slots; node++) {
+        if (!lh_graph_is_live(graph, node)) {
+            continue;
+        }
+        if (graph->t.in_degree[node] != check->in_degree[node]) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: in-degree %u, %u links to it",
+                                node, graph->t.in_degree[node], check->in_degree[node]);
+        }
+        if (graph->live > 1 && *lh__links(graph, node, 0) == LH__NIL) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: no links", node);
+        }
+    }
+    return LH_OK;
+}
+
+static enum lh_status check_free_list(struct check *check)
+{
+    const struct lh_graph *graph = check->graph;
+    uint32_t free_count = 0;
+    for (uint32_t slot = graph->free_head; slot != LH__NIL; slot = *lh__links(graph, slot, 0)) {
+        if (slot >= graph->slots || lh_graph_is_live(graph, slot) ||
+            ++free_count > graph->free_count) {
+            return lh_error_set(check->error, LH_CORRUPT, "free list: slot %u", slot);
+        }
+    }
+    if (free_count != graph->free_count || free_count + graph->live != graph->slots) {
+        return lh_error_set(check->error, LH_CORRUPT, "free list: %u of %u slots", free_count,
+                            graph->free_count);
+    }
+    return LH_OK;
+}
+
+static enum lh_status check_entry(struct check *check)
+{
+    const struct lh_graph *graph = check->graph;
+    if ((graph->entry == LH__NIL) != (graph->live == 0)) {
+        return lh_error_set(check->error, LH_CORRUPT, "entry point %u of %u nodes", graph->entry,
+                            graph->live);
+    }
+    if (graph->live == 0) {
+        return LH_OK;
+    }
+    if (!lh_graph_is_live(graph, graph->entry)) {
+        return lh_error_set(check->error, LH_CORRUPT, "entry point %u is not live", graph->entry);
+    }
+    for (uint32_t node = 0; node < graph->slots; node++) {
+        if (lh_graph_is_live(graph, node) &&
+            lh__level(graph, node) > lh__level(graph, graph->entry)) {
+            return lh_error_set(check->error, LH_CORRUPT, "entry point %u stands below node %u",
+                                graph->entry, node);
+        }
+    }
+    return LH_OK;
+}
+
+/* Live nodes that no path of level-0 links from the entry point reaches; `queue` and `seen` have
+ * room for all. */
+static uint32_t count_unreachable(const struct lh_graph *graph, uint32_t *queue, uint32_t *seen)
+{
+    uint32_t done = 0, reached = 0;
+    memset(seen, 0, graph->slots * sizeof *seen);
+    if (graph->live > 0) {
+        queue[reached++] = graph->entry;
+        seen[graph->entry] = 1;
+    }
+    while (done < reached) {
+        const uint32_t *links = lh__links(graph, queue[done++], 0);
+        uint32_t count = lh__links_count(graph, links, 0);
+        for (uint32_t i = 0; i < count; i++) {
+            if (seen[links[i]] == 0) {
+                seen[links[i]] = 1;
+                queue[reached++] = links[i];
+            }
+        }
+    }
+    return graph->live - reached;
+}
+
+enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *error)
+{
+    enum lh_status status = LH_OUT_OF_MEMORY;
+    size_t words = (size_t)graph->slots + 1;
+    uint64_t signs[LH__SIGN_WORDS];
+    uint32_t unreachable = 0;
+    struct check check = {graph, error, calloc(words, sizeof(uint32_t))};
+    uint32_t *queue = malloc(words * sizeof *queue);
+    struct lh__encoded again = {.code = aligned_alloc(64, graph->code_bytes), .signs = signs};
+    if (check.in_degree == NULL || queue == NULL || again.code == NULL) {
+        status =
+            lh_error_set(error, LH_OUT_OF_MEMORY, "no memory to validate %u slots", graph->slots);
+        goto done;
+    }
+    status = check_free_list(&check);
+    status = status == LH_OK ? check_entry(&check) : status;
+    status = status == LH_OK ? check_nodes(&check, &again) : status;
+    status = status == LH_OK ? check_degrees(&check) : status;
+    if (status == LH_OK) {
+        unreachable = count_unreachable(graph, queue, check.in_degree);
+        lh_error_set(error, LH_OK, "%u of %u nodes unreachable on level 0", unreachable,
+                     graph->live);
+    }
+done:
+    free(again.code);
+    free(queue);
+    free(check.in_degree);
+    return status;
+}
