@@ -170,3 +170,16 @@ enum lh_status lh__batch_add_row(struct lh_batch *batch, const struct lh_batch_i
     }
     return lh__batch_add(batch, item);
 }
+
+enum lh_status lh_batch_of_id(struct lh_batch *batch, struct lh_str id)
+{
+    struct lh_batch_item item = {.id = {NULL, id.len}};
+    lh__batch_init(batch);
+    char *bytes = lh__batch_bytes(batch, id.len);
+    if (bytes == NULL) {
+        return LH_OUT_OF_MEMORY;
+    }
+    memcpy(bytes, id.ptr, id.len);
+    item.id.ptr = bytes;
+    return lh__batch_add(batch, &item);
+}

@@ -240,6 +240,9 @@ extern "C" enum lh_status lh_decode_ndjson(struct lh_decoder *decoder, struct lh
         if (status != LH_OK || !belongs) {
             break;
         }
+        if (trimmed.len > 0) {
+            batch->items[batch->count - 1].line = (uint32_t)*lines;
+        }
         at = newline != nullptr ? newline + 1 : end;
         *lines += 1;
         *consumed = (size_t)(at - (text->ptr + offset));

@@ -1,0 +1,120 @@
+/* The decoder threads: stateless work on text, before and after vectord.
+ *
+ * An express request (a search) overtakes bulk ones here as everywhere. A search whose deadline
+ * has passed is answered without being decoded. */
+#include "actors/decoder.h"
+
+#include "base/clock.h"
+#include "shards/placement.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static enum lh_status hash_items(struct lh_request *request)
+{
+    const struct lh_batch *batch = &request->batch;
+    request->hashes = malloc((batch->count + 1) * sizeof *request->hashes);
+    if (request->hashes == NULL)
+        return LH_OUT_OF_MEMORY;
+    for (uint32_t i = 0; i < batch->count; i++)
+        request->hashes[i] = lh_placement_hash(batch->items[i].id);
+    return LH_OK;
+}
+
+static enum lh_status decode_search(struct lh_decoder *decoder, struct lh_request *request)
+{
+    enum lh_status status =
+        lh_decode_search(decoder, &request->body, &request->search, &request->error);
+    if (status != LH_OK)
+        return status;
+    request->batch = request->search.queries;
+    request->search.queries = (struct lh_batch){0};
+    return LH_OK;
+}
+
+static enum lh_status decode(struct lh_decoder *decoder, struct lh_request *request)
+{
+    struct lh_error *error = &request->error;
+    struct lh_ndjson_piece *piece = &request->piece;
+    enum lh_status status;
+    switch (request->op) {
+    case LH_OP_ADD:
+        status = lh_decode_items(decoder, &request->body, &request->batch, error);
+        return status == LH_OK ? hash_items(request) : status;
+    case LH_OP_NDJSON:
+        status =
+            lh_decode_ndjson(decoder, &request->body, piece->offset, piece->is_last, piece->line,
+                             &request->batch, &piece->consumed, &piece->lines, error);
+        return status == LH_OK ? hash_items(request) : status;
+    case LH_OP_ITEMS_DELETE:
+        status = lh_decode_ids(decoder, &request->body, &request->batch, error);
+        return status == LH_OK ? hash_items(request) : status;
+    case LH_OP_SEARCH:
+        return decode_search(decoder, request);
+    case LH_OP_INDEX_CREATE:
+        return lh_decode_index(decoder, &request->body, &request->create, error);
+    default:
+        assert(!"an operation without a body");
+        return LH_INTERNAL;
+    }
+}
+
+/* To the gateway: its mailbox outlives every decoder. */
+static void answer(struct lh_decoder_actor *self, struct lh_request *request)
+{
+    request->stage = LH_STAGE_ANSWER;
+    request->head.lane = LH_LANE_EXPRESS;
+    enum lh_status status = lh_mailbox_push(self->gateway, &request->head);
+    assert(status == LH_OK);
+    (void)status;
+}
+
+static void handle_decode(struct lh_decoder_actor *self, struct lh_request *request)
+{
+    enum lh_status status = LH_OK;
+    if (request->deadline_ns != 0 && lh_clock_ns() > request->deadline_ns)
+        status = lh_error_set(&request->error, LH_DEADLINE, "%s", lh_status_text(LH_DEADLINE));
+    if (status == LH_OK)
+        status = decode(self->decoder, request);
+    if (status != LH_OK) {
+        if (request->error.status == LH_OK)
+            lh_error_set(&request->error, status, "%s", lh_status_text(status));
+        answer(self, request);
+        return;
+    }
+    request->stage = LH_STAGE_ROUTE;
+    status = lh_actor_send(self->vectord, &request->head);
+    assert(status == LH_OK);
+}
+
+static void run(void *arg)
+{
+    struct lh_decoder_actor *self = arg;
+    while (lh_actor_wait(&self->actor)) {
+        struct lh_msg *msg = lh_actor_next(&self->actor);
+        struct lh_request *request = (struct lh_request *)msg;
+        assert(msg->type == LH_MSG_REQUEST);
+        if (request->stage == LH_STAGE_DECODE) {
+            handle_decode(self, request);
+        } else {
+            assert(request->stage == LH_STAGE_ENCODE);
+            lh_encode_answer(request);
+            answer(self, request);
+        }
+    }
+}
+
+enum lh_status lh_decoder_actor_init(struct lh_decoder_actor *self, uint32_t number,
+                                     struct lh_actor *vectord, struct lh_mailbox *gateway)
+{
+    *self = (struct lh_decoder_actor){.vectord = vectord, .gateway = gateway};
+    snprintf(self->name, sizeof self->name, "decoder-%u", number);
+    lh_actor_init(&self->actor, self->name, run, self);
+    return lh_decoder_create(&self->decoder);
+}
+
+void lh_decoder_actor_deinit(struct lh_decoder_actor *self)
+{
+    lh_decoder_destroy(self->decoder);
+    lh_actor_deinit(&self->actor);
+}

@@ -1,0 +1,248 @@
+/* Admission and answers. Runs on the loop thread.
+ *
+ * A request that needs shards takes a credit of its lane and gives it back with its answer. Out of
+ * credit it waits here, and as a connection has one request in flight, its socket is not read
+ * meanwhile; when too many wait, the answer is 503. (Every request touches every shard of its
+ * index, so one count a lane says the same as one a shard and lane.) */
+#include "actors/gateway.h"
+
+#include "base/clock.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING_A_CREDIT 8u /* so many may wait for each credit: about a second's work */
+
+enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
+{
+    *gateway = (struct lh_gateway){.options = *options};
+    gateway->credits[LH_LANE_EXPRESS] = options->search_credits;
+    gateway->credits[LH_LANE_BULK] = options->add_credits;
+    lh_http_openapi(lh_routes, lh_route_count, &gateway->openapi);
+    return lh_buf_failed(&gateway->openapi) ? LH_OUT_OF_MEMORY : LH_OK;
+}
+
+void lh_gateway_deinit(struct lh_gateway *gateway)
+{
+    lh_buf_deinit(&gateway->openapi);
+}
+
+/* ---- in ---- */
+
+/* The lane whose credit it holds; its message's own lane changes on the way back. */
+static enum lh_lane credit_lane(enum lh_op op)
+{
+    switch (op) {
+    case LH_OP_SEARCH:
+    case LH_OP_ITEM_GET:
+    case LH_OP_ITEMS_PAGE:
+        return LH_LANE_EXPRESS;
+    default:
+        return LH_LANE_BULK;
+    }
+}
+
+struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_http_call *call,
+                                       enum lh_op op)
+{
+    struct lh_error error;
+    struct lh_str name = {0};
+    if (op != LH_OP_INDEX_CREATE && op != LH_OP_INDEX_LIST) {
+        name = lh_http_call_param(call, 0);
+        if (!lh_index_name_is_valid(name)) {
+            lh_error_set(&error, LH_INDEX_NOT_FOUND, "there is no index \"%.*s\"",
+                         (int)(name.len < 100 ? name.len : 100), name.ptr);
+            lh_http_answer_error(call, &error);
+            return NULL;
+        }
+    }
+    struct lh_request *request = lh_request_create(op);
+    if (request == NULL) {
+        lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the request");
+        lh_http_answer_error(call, &error);
+        return NULL;
+    }
+    if (name.len > 0)
+        memcpy(request->index_name, name.ptr, name.len);
+    request->ticket = lh_http_call_ticket(call);
+    request->request_id = lh_http_call_request_id(call);
+    request->decoder = &gateway->decoders[gateway->next_decoder].actor;
+    gateway->next_decoder = (gateway->next_decoder + 1) % gateway->decoder_count;
+    if (credit_lane(op) == LH_LANE_EXPRESS)
+        request->deadline_ns = lh_clock_ns() + gateway->options.search_timeout_ms * 1000000;
+    gateway->in_flight++;
+    return request;
+}
+
+/* Index operations are few and small: they need no credit. */
+static bool needs_credit(const struct lh_request *request)
+{
+    return request->op >= LH_OP_ADD;
+}
+
+static bool needs_decoding(const struct lh_request *request)
+{
+    switch (request->op) {
+    case LH_OP_INDEX_CREATE:
+    case LH_OP_ADD:
+    case LH_OP_NDJSON:
+    case LH_OP_SEARCH:
+    case LH_OP_ITEMS_DELETE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void dispatch(struct lh_gateway *gateway, struct lh_request *request)
+{
+    struct lh_actor *to = &gateway->vectord->actor;
+    request->stage = LH_STAGE_ROUTE;
+    if (needs_decoding(request)) {
+        request->stage = LH_STAGE_DECODE;
+        to = request->decoder;
+    }
+    enum lh_status status = lh_actor_send(to, &request->head);
+    assert(status == LH_OK); /* the actors stop after the loop */
+    (void)status;
+}
+
+static void answer_error(struct lh_gateway *gateway, struct lh_request *request)
+{
+    struct lh_http_call *call = lh_http_find(gateway->http, request->ticket);
+    if (call == NULL)
+        return;
+    if (request->error.status == LH_ITEM_NOT_FOUND && request->text.len > 0)
+        lh_error_set(&request->error, LH_ITEM_NOT_FOUND, "index \"%.60s\" has no item \"%.*s\"",
+                     request->index_name, (int)(request->text.len < 60 ? request->text.len : 60),
+                     request->text.ptr);
+    if (lh_status_http(request->error.status) == 503)
+        lh_http_call_add_header(call, "Retry-After", "1");
+    lh_http_answer_error(call, &request->error);
+}
+
+/* Ends a request that never left: it holds no credit. */
+static void refuse(struct lh_gateway *gateway, struct lh_request *request)
+{
+    if (request->stream != NULL) {
+        lh__ndjson_back(gateway, request);
+        return;
+    }
+    answer_error(gateway, request);
+    lh_http_server_body_done(gateway->http, request->body_bytes);
+    lh_request_destroy(request);
+    gateway->in_flight--;
+}
+
+void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request)
+{
+    enum lh_lane lane = credit_lane(request->op);
+    struct lh_msg_queue *waiting = &gateway->waiting[lane];
+    uint32_t all =
+        lane == LH_LANE_EXPRESS ? gateway->options.search_credits : gateway->options.add_credits;
+    if (!needs_credit(request)) {
+        dispatch(gateway, request);
+        return;
+    }
+    if (gateway->credits[lane] > 0) {
+        gateway->credits[lane]--;
+        request->holds_credit = true;
+        dispatch(gateway, request);
+        return;
+    }
+    /* A stream has been let in already: it waits, however many do. */
+    if (waiting->count >= (size_t)all * WAITING_A_CREDIT && request->stream == NULL) {
+        gateway->refused++;
+        lh_error_set(&request->error, LH_OVERLOADED,
+                     "%u requests are in flight and %zu wait: try again", all, waiting->count);
+        refuse(gateway, request);
+        return;
+    }
+    lh_msg_queue_put(waiting, &request->head);
+}
+
+/* ---- out ---- */
+
+static void admit_waiting(struct lh_gateway *gateway, enum lh_lane lane)
+{
+    while (gateway->credits[lane] > 0 && gateway->waiting[lane].count > 0) {
+        struct lh_request *request =
+            (struct lh_request *)lh_msg_queue_take(&gateway->waiting[lane]);
+        if (lane == LH_LANE_EXPRESS && lh_http_find(gateway->http, request->ticket) == NULL) {
+            refuse(gateway, request); /* nobody waits for it any more */
+            continue;
+        }
+        gateway->credits[lane]--;
+        request->holds_credit = true;
+        dispatch(gateway, request);
+    }
+}
+
+void lh__gateway_give_credit(struct lh_gateway *gateway, struct lh_request *request)
+{
+    enum lh_lane lane = credit_lane(request->op);
+    if (!request->holds_credit)
+        return;
+    request->holds_credit = false;
+    gateway->credits[lane]++;
+    admit_waiting(gateway, lane);
+}
+
+void lh__gateway_release(struct lh_gateway *gateway, struct lh_request *request)
+{
+    lh__gateway_give_credit(gateway, request);
+    lh_http_server_body_done(gateway->http, request->body_bytes);
+    lh_request_destroy(request);
+    gateway->in_flight--;
+}
+
+void lh_gateway_on_message(struct lh_msg *msg, void *context)
+{
+    struct lh_gateway *gateway = context;
+    struct lh_request *request = (struct lh_request *)msg;
+    assert(msg->type == LH_MSG_REQUEST && request->stage == LH_STAGE_ANSWER);
+    if (request->stream != NULL) {
+        lh__gateway_give_credit(gateway, request);
+        lh__ndjson_back(gateway, request);
+        return;
+    }
+    struct lh_http_call *call = lh_http_find(gateway->http, request->ticket);
+    if (request->error.status != LH_OK)
+        answer_error(gateway, request);
+    else if (call != NULL)
+        lh_http_answer(call, request->http_status, "application/json", &request->answer);
+    lh__gateway_release(gateway, request);
+}
+
+/* Searches that have waited for a credit past their deadline. The oldest stands first. */
+static void expire_waiting(struct lh_gateway *gateway)
+{
+    struct lh_msg_queue *waiting = &gateway->waiting[LH_LANE_EXPRESS];
+    uint64_t now = lh_clock_ns();
+    while (waiting->first != NULL) {
+        struct lh_request *request = (struct lh_request *)waiting->first;
+        if (request->deadline_ns == 0 || request->deadline_ns > now)
+            return;
+        lh_msg_queue_take(waiting);
+        lh_error_set(&request->error, LH_DEADLINE, "%s", lh_status_text(LH_DEADLINE));
+        refuse(gateway, request);
+    }
+}
+
+void lh_gateway_on_tick(void *context)
+{
+    struct lh_gateway *gateway = context;
+    expire_waiting(gateway);
+    if (gateway->is_stopping && gateway->in_flight == 0) {
+        gateway->is_stopping = false;
+        lh_http_server_finish(gateway->http);
+    }
+}
+
+void lh_gateway_on_stopped(void *context)
+{
+    struct lh_gateway *gateway = context;
+    /* Clients are gone; what they sent is still applied, and then the loop ends. */
+    gateway->is_stopping = true;
+    lh_gateway_on_tick(gateway);
+}

@@ -1,0 +1,81 @@
+/* The gateway: the front door on the loop. Makes a request of each call, admits it, and answers
+ * the call when the request comes back. */
+#ifndef LH_ACTORS_GATEWAY_H
+#define LH_ACTORS_GATEWAY_H
+
+#include "actors/decoder.h"
+#include "actors/vectord.h"
+#include "base/log.h"
+#include "net/http.h"
+
+struct lh_gateway_options {
+    uint32_t search_credits; /* express requests in flight behind the gateway */
+    uint32_t add_credits;    /* bulk requests in flight */
+    uint64_t search_timeout_ms;
+    const struct lh_log *log;
+};
+
+struct lh_gateway {
+    struct lh_gateway_options options;
+    struct lh_http_server *http;
+    struct lh_decoder_actor *decoders;
+    uint32_t decoder_count;
+    uint32_t next_decoder;
+    struct lh_vectord *vectord;
+    struct lh_worker *workers;
+    uint32_t worker_count;
+    uint32_t credits[LH_LANES];            /* left */
+    struct lh_msg_queue waiting[LH_LANES]; /* admitted, out of credit: their sockets are not read */
+    uint64_t in_flight;                    /* requests that exist */
+    uint64_t refused;                      /* 503 for want of credit */
+    bool is_stopping;
+    struct lh_buf openapi;
+};
+
+/* The route table, for the server and for /openapi.json. */
+extern const struct lh_route lh_routes[];
+extern const size_t lh_route_count;
+
+LH_MUST_USE enum lh_status lh_gateway_init(struct lh_gateway *gateway,
+                                           const struct lh_gateway_options *options);
+void lh_gateway_deinit(struct lh_gateway *gateway);
+
+/* What the HTTP server calls; `context` is the gateway. */
+void lh_gateway_on_message(struct lh_msg *msg, void *context);
+void lh_gateway_on_tick(void *context);
+void lh_gateway_on_stopped(void *context);
+
+/* ---- handlers, as the route table names them ---- */
+void lh_handle_health(struct lh_http_call *call, void *context);
+void lh_handle_ready(struct lh_http_call *call, void *context);
+void lh_handle_metrics(struct lh_http_call *call, void *context);
+void lh_handle_openapi(struct lh_http_call *call, void *context);
+void lh_handle_index_create(struct lh_http_call *call, void *context);
+void lh_handle_index_list(struct lh_http_call *call, void *context);
+void lh_handle_index_get(struct lh_http_call *call, void *context);
+void lh_handle_index_drop(struct lh_http_call *call, void *context);
+void lh_handle_add(struct lh_http_call *call, void *context);
+void lh_handle_search(struct lh_http_call *call, void *context);
+void lh_handle_item_get(struct lh_http_call *call, void *context);
+void lh_handle_item_drop(struct lh_http_call *call, void *context);
+void lh_handle_items_delete(struct lh_http_call *call, void *context);
+void lh_handle_items_page(struct lh_http_call *call, void *context);
+
+/* ---- between the files of the gateway ---- */
+
+/* Makes the request of a call, with its index's name from the path. Answers the call and returns
+ * NULL when it cannot. */
+struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_http_call *call,
+                                       enum lh_op op);
+/* Sends it on its way, or lets it wait for a credit, or refuses it. */
+void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request);
+/* Frees a request and lets the next one in. */
+void lh__gateway_release(struct lh_gateway *gateway, struct lh_request *request);
+/* Gives back the credit that it holds, if any. */
+void lh__gateway_give_credit(struct lh_gateway *gateway, struct lh_request *request);
+
+/* An NDJSON body begins; a piece of one has come back. */
+void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call);
+void lh__ndjson_back(struct lh_gateway *gateway, struct lh_request *request);
+
+#endif

@@ -1,0 +1,107 @@
+/* Everything that travels between the actors: the server's table of contents.
+ *
+ * A request is made by the gateway on the loop, decoded by a decoder, routed by vectord to the
+ * shards, encoded by the same decoder, and answered by the gateway. It is one message all the way:
+ * a reply can therefore never fail to be allocated or queued. What it asks of each shard are its
+ * parts (shards/parts.h). Whoever holds the message owns it and all that it points to. */
+#ifndef LH_ACTORS_MESSAGES_H
+#define LH_ACTORS_MESSAGES_H
+
+#include "net/http.h"
+#include "shards/parts.h"
+
+enum lh_op {
+    LH_OP_INDEX_CREATE,
+    LH_OP_INDEX_LIST,
+    LH_OP_INDEX_GET,
+    LH_OP_INDEX_DROP,
+    LH_OP_ADD,    /* {"items": [...]} */
+    LH_OP_NDJSON, /* one piece of an NDJSON stream */
+    LH_OP_SEARCH,
+    LH_OP_ITEM_GET,
+    LH_OP_ITEM_DROP,
+    LH_OP_ITEMS_DELETE, /* {"ids": [...]} */
+    LH_OP_ITEMS_PAGE
+};
+
+/* Message types; LH_MSG_PART is 1. */
+#define LH_MSG_REQUEST 2u
+
+/* Where a request is on its way; decides what its receiver does with it. */
+enum lh_stage {
+    LH_STAGE_DECODE,  /* at a decoder: the body becomes a batch */
+    LH_STAGE_ROUTE,   /* at vectord: new */
+    LH_STAGE_RESERVE, /* at vectord: its shards are making room for an add */
+    LH_STAGE_GATHER,  /* at vectord: its parts are out */
+    LH_STAGE_ENCODE,  /* at a decoder: what was found becomes text */
+    LH_STAGE_ANSWER   /* at the gateway */
+};
+
+struct lh_index;  /* vectord's */
+struct lh_ndjson; /* the gateway's state of one NDJSON stream */
+
+/* A piece of an NDJSON stream: in `body`, from `offset`. */
+struct lh_ndjson_piece {
+    size_t offset;
+    size_t consumed;
+    uint64_t line;  /* number of the first line, from 1 */
+    uint64_t lines; /* how many were consumed */
+    bool is_last;
+};
+
+struct lh_page {
+    struct lh_str cursor; /* inside `text` */
+    uint32_t limit;
+    uint32_t shard; /* where the page goes on; number of shards when at the end */
+    uint32_t node;
+};
+
+struct lh_request {
+    struct lh_msg head;
+    enum lh_op op;
+    enum lh_stage stage;
+    struct lh_http_ticket ticket;
+    uint64_t request_id;
+    uint64_t deadline_ns;     /* of a search: later it is skipped; 0: none */
+    struct lh_actor *decoder; /* decodes and encodes this request */
+    struct lh_buf body;
+    size_t body_bytes; /* to give back to the server's account */
+    char index_name[LH_NAME_BYTES_MAX + 1];
+    struct lh_buf text; /* an item's id, or a cursor */
+
+    /* decoded */
+    struct lh_batch batch; /* items, ids or queries */
+    struct lh_search_request search;
+    struct lh_index_request create;
+    struct lh_ndjson_piece piece;
+    struct lh_page page;
+    bool with_vector; /* of a page */
+    uint64_t *hashes; /* one an item */
+
+    /* gathered */
+    struct lh_index *index;
+    uint32_t *numbers; /* item numbers, grouped by shard */
+    struct lh_part *parts;
+    uint32_t part_count;
+    uint32_t parts_out;
+    struct lh_shard_counts counts;
+
+    /* answered */
+    struct lh_error error;      /* status LH_OK when it went well */
+    struct lh_error late_error; /* of a stream: after what stands before it was applied */
+    int http_status;
+    struct lh_buf answer;
+    struct lh_ndjson *stream; /* NULL unless op is LH_OP_NDJSON */
+    bool holds_credit;
+};
+
+_Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message");
+
+/* NULL when there is no memory. The lane follows from `op`. */
+struct lh_request *lh_request_create(enum lh_op op);
+void lh_request_destroy(struct lh_request *request);
+
+/* Frees what decoding and gathering made, so that a stream can use its request again. */
+void lh_request_reset(struct lh_request *request);
+
+#endif

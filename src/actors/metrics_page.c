@@ -1,0 +1,121 @@
+/* /metrics: Prometheus text of every part of the server. Loop thread; other threads' counters are
+ * read as they stand. */
+#include "actors/gateway.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Resident and virtual bytes, from /proc/self/statm (pages). */
+static void append_process(struct lh_buf *out)
+{
+    unsigned long long virtual_pages = 0;
+    unsigned long long resident_pages = 0;
+    long page = sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL)
+        return;
+    int got = fscanf(file, "%llu %llu", &virtual_pages, &resident_pages);
+    fclose(file);
+    if (got != 2)
+        return;
+    lh_metrics_family(out, "process_resident_memory_bytes", "gauge", "Resident memory");
+    lh_metrics_sample(out, "process_resident_memory_bytes", "", (double)resident_pages * page);
+    lh_metrics_family(out, "process_virtual_memory_bytes", "gauge", "Virtual memory");
+    lh_metrics_sample(out, "process_virtual_memory_bytes", "", (double)virtual_pages * page);
+}
+
+/* One counter of each worker, as a family with a label a shard. */
+static void append_workers(struct lh_buf *out, const struct lh_gateway *gateway, const char *name,
+                           const char *help, size_t offset, double scale)
+{
+    lh_metrics_family(out, name, "counter", help);
+    for (uint32_t i = 0; i < gateway->worker_count; i++) {
+        const char *metrics = (const char *)&gateway->workers[i].metrics;
+        const struct lh_counter *counter = (const void *)(metrics + offset);
+        char labels[32];
+        snprintf(labels, sizeof labels, "shard=\"%u\"", i);
+        lh_metrics_sample(out, name, labels, (double)lh_counter_get(counter) * scale);
+    }
+}
+
+static void append_shards(struct lh_buf *out, const struct lh_gateway *gateway)
+{
+    static const char *const lanes[LH_LANES] = {"express", "bulk"};
+    char labels[48];
+    lh_metrics_family(out, "lakehouse_shard_queue_depth", "gauge",
+                      "Parts of requests that wait at a shard worker");
+    for (uint32_t i = 0; i < gateway->worker_count; i++) {
+        for (int lane = 0; lane < LH_LANES; lane++) {
+            snprintf(labels, sizeof labels, "shard=\"%u\",lane=\"%s\"", i, lanes[lane]);
+            lh_metrics_sample(out, "lakehouse_shard_queue_depth", labels,
+                              (double)lh_worker_depth(&gateway->workers[i], lane));
+        }
+    }
+#define WORKER(name, help, field, scale) \
+    append_workers(out, gateway, name, help, offsetof(struct lh_worker_metrics, field), scale)
+    WORKER("lakehouse_shard_adds_total", "Items that were new", adds, 1);
+    WORKER("lakehouse_shard_updates_total", "Items that replaced one", updates, 1);
+    WORKER("lakehouse_shard_deletes_total", "Items deleted", deletes, 1);
+    WORKER("lakehouse_shard_searches_total", "Queries answered", searches, 1);
+    WORKER("lakehouse_shard_expired_total", "Searches skipped past their deadline", expired, 1);
+    WORKER("lakehouse_shard_busy_seconds_total",
+           "Time with something to do; its rate is the "
+           "busy fraction",
+           busy_ns, 1e-9);
+#undef WORKER
+    lh_metrics_family(out, "lakehouse_shard_bulk_step_seconds", "histogram",
+                      "How long one bulk step held up searches");
+    for (uint32_t i = 0; i < gateway->worker_count; i++) {
+        snprintf(labels, sizeof labels, "shard=\"%u\"", i);
+        lh_metrics_histogram(out, "lakehouse_shard_bulk_step_seconds", labels,
+                             &gateway->workers[i].metrics.bulk_step);
+    }
+}
+
+static void append_gauge(struct lh_buf *out, const char *name, const char *help, double value)
+{
+    lh_metrics_family(out, name, "gauge", help);
+    lh_metrics_sample(out, name, "", value);
+}
+
+static void append_vectord(struct lh_buf *out, const struct lh_vectord *vectord)
+{
+    append_gauge(out, "lakehouse_indexes", "Indexes",
+                 (double)lh_counter_get(&vectord->metrics.indexes));
+    append_gauge(out, "lakehouse_items", "Items in all indexes",
+                 (double)lh_counter_get(&vectord->metrics.items));
+    append_gauge(out, "lakehouse_vector_bytes", "Memory that shards hold",
+                 (double)lh_counter_get(&vectord->metrics.bytes));
+    append_gauge(out, "lakehouse_lsn", "Number of the last change",
+                 (double)lh_counter_get(&vectord->metrics.lsn));
+}
+
+static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
+{
+    lh_metrics_family(out, "lakehouse_credits", "gauge", "Requests that may still be let in");
+    lh_metrics_sample(out, "lakehouse_credits", "lane=\"express\"",
+                      gateway->credits[LH_LANE_EXPRESS]);
+    lh_metrics_sample(out, "lakehouse_credits", "lane=\"bulk\"", gateway->credits[LH_LANE_BULK]);
+    lh_metrics_family(out, "lakehouse_waiting", "gauge", "Requests that wait for a credit");
+    lh_metrics_sample(out, "lakehouse_waiting", "lane=\"express\"",
+                      (double)gateway->waiting[LH_LANE_EXPRESS].count);
+    lh_metrics_sample(out, "lakehouse_waiting", "lane=\"bulk\"",
+                      (double)gateway->waiting[LH_LANE_BULK].count);
+    append_gauge(out, "lakehouse_requests_in_flight", "Requests behind the gateway",
+                 (double)gateway->in_flight);
+    lh_metrics_family(out, "lakehouse_refused_total", "counter", "Requests refused for overload");
+    lh_metrics_sample(out, "lakehouse_refused_total", "", (double)gateway->refused);
+}
+
+void lh_handle_metrics(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    struct lh_buf out = LH_BUF_EMPTY;
+    lh_http_server_metrics(gateway->http, &out);
+    append_gateway(&out, gateway);
+    append_vectord(&out, gateway->vectord);
+    append_shards(&out, gateway);
+    append_process(&out);
+    lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+}

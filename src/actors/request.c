@@ -1,0 +1,63 @@
+/* A request's memory. Whichever thread holds the request. */
+#include "actors/messages.h"
+
+#include <stdlib.h>
+
+static enum lh_lane lane_of(enum lh_op op)
+{
+    switch (op) {
+    case LH_OP_INDEX_CREATE:
+    case LH_OP_INDEX_DROP:
+    case LH_OP_ADD:
+    case LH_OP_NDJSON:
+    case LH_OP_ITEM_DROP:
+    case LH_OP_ITEMS_DELETE:
+        return LH_LANE_BULK;
+    default:
+        return LH_LANE_EXPRESS;
+    }
+}
+
+struct lh_request *lh_request_create(enum lh_op op)
+{
+    struct lh_request *request = calloc(1, sizeof *request);
+    if (request == NULL)
+        return NULL;
+    request->head.type = LH_MSG_REQUEST;
+    request->head.lane = lane_of(op);
+    request->op = op;
+    request->http_status = 200;
+    return request;
+}
+
+void lh_request_reset(struct lh_request *request)
+{
+    lh_batch_deinit(&request->batch);
+    request->batch = (struct lh_batch){0};
+    free(request->hashes);
+    free(request->numbers);
+    for (uint32_t i = 0; i < request->part_count; i++) {
+        lh_found_list_deinit(&request->parts[i].found);
+        free(request->parts[i].ends);
+    }
+    free(request->parts);
+    request->hashes = NULL;
+    request->numbers = NULL;
+    request->parts = NULL;
+    request->part_count = 0;
+    request->index = NULL;
+    request->counts = (struct lh_shard_counts){0};
+    request->error = (struct lh_error){.status = LH_OK};
+    request->late_error = (struct lh_error){.status = LH_OK};
+}
+
+void lh_request_destroy(struct lh_request *request)
+{
+    if (request == NULL)
+        return;
+    lh_request_reset(request);
+    lh_buf_deinit(&request->body);
+    lh_buf_deinit(&request->text);
+    lh_buf_deinit(&request->answer);
+    free(request);
+}

@@ -1,0 +1,187 @@
+/* Every route of the server. Constants.
+ *
+ * One table makes dispatch, 404, 405 with Allow, OPTIONS, HEAD and /openapi.json. */
+#include "actors/gateway.h"
+
+#define VECTOR                                                          \
+    "{\"oneOf\":[{\"type\":\"array\",\"items\":{\"type\":\"number\"}}," \
+    "{\"type\":\"string\",\"contentEncoding\":\"base64\","              \
+    "\"description\":\"little-endian float32\"}]}"
+#define METADATA "{\"type\":\"object\",\"description\":\"up to 64 KiB of JSON\"}"
+#define ID       "{\"type\":\"string\",\"minLength\":1,\"maxLength\":512}"
+#define INTEGER  "{\"type\":\"integer\"}"
+#define NUMBERS  "{\"type\":\"array\",\"items\":{\"type\":\"number\"}}"
+#define INFO                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"dimension\":" INTEGER \
+    ",\"distance\":{\"enum\":[\"cosine\",\"euclidean\",\"dot\"]},\"m\":" INTEGER                 \
+    ",\"ef_construction\":" INTEGER ",\"ef_search\":" INTEGER ",\"shards\":" INTEGER             \
+    ",\"count\":" INTEGER ",\"state\":{\"enum\":[\"ready\",\"loading\",\"failed\"]},"            \
+    "\"reason\":{\"type\":\"string\"},\"bytes\":" INTEGER ",\"lsn\":" INTEGER                    \
+    ",\"checkpoint_lsn\":" INTEGER "}}"
+#define CREATE                                                                           \
+    "{\"type\":\"object\",\"required\":[\"name\",\"dimension\"],\"properties\":{"        \
+    "\"name\":{\"type\":\"string\",\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$\"}," \
+    "\"dimension\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":65535},"              \
+    "\"distance\":{\"enum\":[\"cosine\",\"euclidean\",\"dot\"],\"default\":\"cosine\"}," \
+    "\"m\":{\"type\":\"integer\",\"minimum\":2,\"maximum\":64,\"default\":16},"          \
+    "\"ef_construction\":{\"type\":\"integer\",\"maximum\":4096,\"default\":200},"       \
+    "\"ef_search\":{\"type\":\"integer\",\"maximum\":4096,\"default\":128},"             \
+    "\"shards\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":256}}}"
+#define ADD                                                                                        \
+    "{\"type\":\"object\",\"required\":[\"items\"],\"properties\":{\"items\":{\"type\":\"array\"," \
+    "\"items\":{\"type\":\"object\",\"required\":[\"id\",\"vector\"],\"properties\":{\"id\":" ID   \
+    ",\"vector\":" VECTOR ",\"metadata\":" METADATA "}}}}}"
+#define ADDED "{\"type\":\"object\",\"properties\":{\"added\":" INTEGER ",\"updated\":" INTEGER "}}"
+#define SEARCH                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"vector\":" VECTOR                      \
+    ",\"vectors\":{\"type\":\"array\",\"items\":" VECTOR ",\"maxItems\":1024},"    \
+    "\"k\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":10000,\"default\":10}," \
+    "\"ef\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":4096},"                \
+    "\"with_metadata\":{\"type\":\"boolean\",\"default\":true},"                   \
+    "\"with_vector\":{\"type\":\"boolean\",\"default\":false}}}"
+#define RESULTS                                                                     \
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"id\":" ID \
+    ",\"distance\":{\"type\":\"number\"},\"metadata\":" METADATA ",\"vector\":" NUMBERS "}}}"
+#define FOUND                                                                          \
+    "{\"type\":\"object\",\"properties\":{\"results\":" RESULTS                        \
+    ",\"batches\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{" \
+    "\"results\":" RESULTS "}}}}}"
+#define ITEM                                                                 \
+    "{\"type\":\"object\",\"properties\":{\"id\":" ID ",\"vector\":" NUMBERS \
+    ",\"metadata\":" METADATA "}}"
+#define IDS                                                                                    \
+    "{\"type\":\"object\",\"required\":[\"ids\"],\"properties\":{\"ids\":{\"type\":\"array\"," \
+    "\"items\":" ID "}}}"
+#define DELETED "{\"type\":\"object\",\"properties\":{\"deleted\":" INTEGER "}}"
+#define LISTED                                                                             \
+    "{\"type\":\"object\",\"properties\":{\"indexes\":{\"type\":\"array\",\"items\":" INFO \
+    "},\"count\":" INTEGER "}}"
+#define PAGE                                                                             \
+    "{\"type\":\"object\",\"properties\":{\"items\":{\"type\":\"array\",\"items\":" ITEM \
+    "},\"next_cursor\":{\"type\":\"string\"}}}"
+#define STATUS "{\"type\":\"object\",\"properties\":{\"status\":{\"type\":\"string\"}}}"
+
+#define VECTORD (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
+
+const struct lh_route lh_routes[] = {
+    {.method = LH_HTTP_GET,
+     .pattern = "/healthz",
+     .services = LH_HTTP_EVERYWHERE,
+     .handle = lh_handle_health,
+     .operation = "health",
+     .summary = "Is the process alive?",
+     .response_json = STATUS,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/readyz",
+     .services = LH_HTTP_EVERYWHERE,
+     .handle = lh_handle_ready,
+     .operation = "ready",
+     .summary = "Is every index loaded?",
+     .response_json = STATUS,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/metrics",
+     .services = LH_HTTP_EVERYWHERE,
+     .handle = lh_handle_metrics,
+     .operation = "metrics",
+     .summary = "Prometheus text",
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/openapi.json",
+     .services = LH_HTTP_EVERYWHERE,
+     .handle = lh_handle_openapi,
+     .operation = "openapi",
+     .summary = "This document",
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index",
+     .services = VECTORD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .handle = lh_handle_index_create,
+     .operation = "createIndex",
+     .summary = "Create an index",
+     .request_json = CREATE,
+     .response_json = INFO,
+     .success = 201},
+    {.method = LH_HTTP_GET,
+     .pattern = "/vectors/index",
+     .services = VECTORD,
+     .handle = lh_handle_index_list,
+     .operation = "listIndexes",
+     .summary = "List the indexes",
+     .response_json = LISTED,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/vectors/index/{name}",
+     .services = VECTORD,
+     .handle = lh_handle_index_get,
+     .operation = "getIndex",
+     .summary = "Describe an index",
+     .response_json = INFO,
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/vectors/index/{name}",
+     .services = VECTORD,
+     .handle = lh_handle_index_drop,
+     .operation = "deleteIndex",
+     .summary = "Delete an index",
+     .success = 204},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index/{name}/add",
+     .services = VECTORD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .stream_media_type = "application/x-ndjson",
+     .handle = lh_handle_add,
+     .operation = "addItems",
+     .summary = "Add or replace items; as application/x-ndjson one a line, of any number",
+     .request_json = ADD,
+     .response_json = ADDED,
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index/{name}/search",
+     .services = VECTORD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .handle = lh_handle_search,
+     .operation = "search",
+     .summary = "Find the nearest items to a vector, or to each of many",
+     .request_json = SEARCH,
+     .response_json = FOUND,
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index/{name}/delete",
+     .services = VECTORD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .handle = lh_handle_items_delete,
+     .operation = "deleteItems",
+     .summary = "Delete items by id",
+     .request_json = IDS,
+     .response_json = DELETED,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/vectors/index/{name}/items",
+     .services = VECTORD,
+     .handle = lh_handle_items_page,
+     .operation = "listItems",
+     .summary = "List items by pages",
+     .response_json = PAGE,
+     .query = "cursor,limit,with_vector",
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/vectors/index/{name}/items/{id}",
+     .services = VECTORD,
+     .handle = lh_handle_item_get,
+     .operation = "getItem",
+     .summary = "Read one item",
+     .response_json = ITEM,
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/vectors/index/{name}/items/{id}",
+     .services = VECTORD,
+     .handle = lh_handle_item_drop,
+     .operation = "deleteItem",
+     .summary = "Delete one item",
+     .success = 204},
+};
+
+const size_t lh_route_count = sizeof lh_routes / sizeof *lh_routes;

@@ -1,0 +1,199 @@
+/* Starting and stopping. Runs on the main thread, which becomes the loop.
+ *
+ * The way of a request is loop, decoder, vectord, worker and back; the loop ends only when none is
+ * in flight, so the threads behind it stop with empty mailboxes. */
+#include "actors/server.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+uint32_t lh_server_cores(void)
+{
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
+        return 1;
+    int count = CPU_COUNT(&cpus);
+    return count > 0 ? (uint32_t)count : 1;
+}
+
+static uint32_t or_default(uint64_t configured, uint32_t fallback)
+{
+    return configured != 0 ? (uint32_t)configured : fallback;
+}
+
+static enum lh_status make_http(struct lh_server *server, const struct lh_config *config,
+                                struct lh_error *error)
+{
+#define MILLIS(key) (uint32_t) lh_config_integer(config, key)
+    struct lh_http_options options = {
+        .routes = lh_routes,
+        .route_count = lh_route_count,
+        .context = &server->gateway,
+        .on_message = lh_gateway_on_message,
+        .on_tick = lh_gateway_on_tick,
+        .on_stopped = lh_gateway_on_stopped,
+        .log = &server->log,
+        .body_bytes_max = lh_config_integer(config, "server.body_bytes_max"),
+        .body_bytes_in_flight_max = lh_config_integer(config, "server.body_bytes_in_flight_max"),
+        .connections_max = (uint32_t)lh_config_integer(config, "server.connections_max"),
+        .header_timeout_ms = MILLIS("server.header_timeout"),
+        .idle_timeout_ms = MILLIS("server.idle_timeout"),
+        .body_rate_bytes_min = (uint32_t)lh_config_integer(config, "server.body_rate_min"),
+        .write_timeout_ms = MILLIS("server.write_timeout"),
+        .drain_timeout_ms = MILLIS("server.drain_timeout"),
+    };
+#undef MILLIS
+    return lh_http_server_create(&options, &server->http, error);
+}
+
+static enum lh_status listen_on(struct lh_server *server, const struct lh_config *config,
+                                const char *key, enum lh_http_service service,
+                                struct lh_error *error)
+{
+    struct lh_config_address configured = lh_config_bind(config, key);
+    struct lh_http_bind bind = {configured.host, configured.port, service};
+    return lh_http_server_listen(server->http, &bind, error);
+}
+
+static void make_actors(struct lh_server *server, const struct lh_config *config)
+{
+    struct lh_mailbox *gateway = lh_http_server_mailbox(server->http);
+    struct lh_vectord_options options = {
+        .workers = server->workers,
+        .worker_count = server->worker_count,
+        .default_shards = server->worker_count,
+        .memory_bytes_max = lh_config_integer(config, "server.memory_max"),
+        .gateway = gateway,
+        .log = &server->log,
+    };
+    for (uint32_t i = 0; i < server->worker_count; i++)
+        lh_worker_init(&server->workers[i], i);
+    lh_vectord_init(&server->vectord, &options);
+}
+
+static enum lh_status make_decoders(struct lh_server *server, struct lh_error *error)
+{
+    struct lh_mailbox *gateway = lh_http_server_mailbox(server->http);
+    for (uint32_t i = 0; i < server->decoder_count; i++) {
+        enum lh_status status =
+            lh_decoder_actor_init(&server->decoders[i], i, &server->vectord.actor, gateway);
+        server->decoders_made++;
+        if (status != LH_OK)
+            return lh_error_set(error, status, "not enough memory for a decoder");
+    }
+    return LH_OK;
+}
+
+static enum lh_status start_threads(struct lh_server *server, struct lh_error *error)
+{
+    enum lh_status status = lh_actor_start(&server->vectord.actor, error);
+    for (uint32_t i = 0; i < server->worker_count && status == LH_OK; i++)
+        status = lh_actor_start(&server->workers[i].actor, error);
+    for (uint32_t i = 0; i < server->decoder_count && status == LH_OK; i++)
+        status = lh_actor_start(&server->decoders[i].actor, error);
+    return status;
+}
+
+static void wire_gateway(struct lh_server *server)
+{
+    server->gateway.http = server->http;
+    server->gateway.decoders = server->decoders;
+    server->gateway.decoder_count = server->decoder_count;
+    server->gateway.vectord = &server->vectord;
+    server->gateway.workers = server->workers;
+    server->gateway.worker_count = server->worker_count;
+}
+
+static void log_unused(const char *key, void *arg)
+{
+    lh_log_line(arg, LH_LOG_WARN, "configuration key not in use by this version",
+                LH_LOG_TEXT("key", key));
+}
+
+static void log_start(struct lh_server *server, const struct lh_config *config)
+{
+    lh_log_line(&server->log, LH_LOG_INFO, "started", LH_LOG_U64("pid", (uint64_t)getpid()),
+                LH_LOG_U64("shard_workers", server->worker_count),
+                LH_LOG_U64("decoders", server->decoder_count),
+                LH_LOG_TEXT("kernels", lh_graph_kernels()));
+    lh_log_line(
+        &server->log, LH_LOG_WARN,
+        "ephemeral: this version keeps vectors in memory only; they are gone when it stops");
+    lh_config_each_unused(config, log_unused, &server->log);
+}
+
+enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
+                               struct lh_error *error)
+{
+    uint32_t cores = lh_server_cores();
+    *server = (struct lh_server){.log = {.fd = STDERR_FILENO}};
+    struct lh_gateway_options options = {
+        .search_credits = (uint32_t)lh_config_integer(config, "server.search_credits"),
+        .add_credits = (uint32_t)lh_config_integer(config, "server.add_credits"),
+        .search_timeout_ms = lh_config_integer(config, "server.search_timeout"),
+        .log = &server->log,
+    };
+    lh_log_level_parse(lh_config_string(config, "log.level"), &server->log.level);
+    server->worker_count = or_default(lh_config_integer(config, "vectord.shards"), cores);
+    server->decoder_count =
+        or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
+    server->workers = calloc(server->worker_count, sizeof *server->workers);
+    server->decoders = calloc(server->decoder_count, sizeof *server->decoders);
+    enum lh_status status = LH_OUT_OF_MEMORY;
+    if (server->workers == NULL || server->decoders == NULL) {
+        lh_error_set(error, status, "not enough memory to start");
+        goto done;
+    }
+    status = lh_gateway_init(&server->gateway, &options);
+    if (status == LH_OK)
+        status = make_http(server, config, error);
+    if (status != LH_OK)
+        goto done;
+    make_actors(server, config);
+    status = make_decoders(server, error);
+    wire_gateway(server);
+    if (status == LH_OK)
+        status = listen_on(server, config, "gateway.bind", LH_HTTP_GATEWAY, error);
+    if (status == LH_OK)
+        status = listen_on(server, config, "vectord.bind", LH_HTTP_VECTORD, error);
+    if (status == LH_OK)
+        status = start_threads(server, error);
+    if (status == LH_OK)
+        log_start(server, config);
+done:
+    if (status != LH_OK)
+        lh_server_stop(server);
+    return status;
+}
+
+void lh_server_run(struct lh_server *server)
+{
+    lh_http_server_run(server->http);
+    lh_log_line(&server->log, LH_LOG_INFO, "stopped");
+}
+
+void lh_server_stop(struct lh_server *server)
+{
+    if (server->http != NULL) {
+        /* Upstream first: nothing is in flight, so none of them still sends to another. */
+        for (uint32_t i = 0; i < server->decoders_made; i++) {
+            lh_actor_stop(&server->decoders[i].actor);
+            lh_actor_join(&server->decoders[i].actor);
+            lh_decoder_actor_deinit(&server->decoders[i]);
+        }
+        lh_actor_stop(&server->vectord.actor);
+        lh_actor_join(&server->vectord.actor);
+        for (uint32_t i = 0; i < server->worker_count; i++) {
+            lh_actor_stop(&server->workers[i].actor);
+            lh_actor_join(&server->workers[i].actor);
+            lh_actor_deinit(&server->workers[i].actor);
+        }
+        lh_vectord_deinit(&server->vectord);
+        lh_http_server_destroy(server->http);
+    }
+    lh_gateway_deinit(&server->gateway);
+    free(server->workers);
+    free(server->decoders);
+    *server = (struct lh_server){0};
+}

@@ -1,0 +1,34 @@
+/* The whole server: every actor, made in one place and stopped in one order. */
+#ifndef LH_ACTORS_SERVER_H
+#define LH_ACTORS_SERVER_H
+
+#include "actors/gateway.h"
+#include "base/config.h"
+
+struct lh_server {
+    struct lh_log log;
+    struct lh_http_server *http;
+    struct lh_gateway gateway;
+    struct lh_vectord vectord;
+    struct lh_decoder_actor *decoders;
+    struct lh_worker *workers;
+    uint32_t decoder_count;
+    uint32_t worker_count;
+    uint32_t decoders_made;
+};
+
+/* Binds every port and starts every thread. On failure nothing is left running. */
+LH_MUST_USE enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
+                                           struct lh_error *error);
+
+/* Runs the loop on the calling thread until SIGTERM or SIGINT; a second one ends the process at
+ * once with status 1. */
+void lh_server_run(struct lh_server *server);
+
+/* Stops and joins the threads, and frees everything. */
+void lh_server_stop(struct lh_server *server);
+
+/* Cores that this process may run on. */
+uint32_t lh_server_cores(void);
+
+#endif

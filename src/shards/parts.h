@@ -1,0 +1,56 @@
+/* What vectord asks of one shard: the parts of a request, one a shard, gathered when all are back.
+ *
+ * A part belongs to its request, which lives until every part is back; a worker only fills it in.
+ */
+#ifndef LH_SHARDS_PARTS_H
+#define LH_SHARDS_PARTS_H
+
+#include "runtime/actor.h"
+#include "shards/shard.h"
+
+enum lh_part_kind {
+    LH_PART_CREATE,  /* makes the shard: fills `shard` */
+    LH_PART_DROP,    /* destroys it; nothing else is in flight for it */
+    LH_PART_RESERVE, /* promises `room` */
+    LH_PART_ADD,     /* applies items out of promised room; cannot fail */
+    LH_PART_DELETE,  /* deletes ids */
+    LH_PART_SEARCH,  /* answers queries */
+    LH_PART_GET,     /* answers one item */
+    LH_PART_PAGE     /* answers items in node order */
+};
+
+struct lh_part {
+    struct lh_msg head; /* type is LH_MSG_PART; lane by kind */
+    enum lh_part_kind kind;
+    enum lh_status status;
+    struct lh_shard *shard;
+    uint32_t number;               /* which of the index's shards */
+    void *request;                 /* whose part this is: the gatherer's business */
+    struct lh_actor *home;         /* where it goes back to */
+    uint64_t deadline_ns;          /* a search past it is skipped with LH_DEADLINE; 0: none */
+    struct lh_graph_options graph; /* CREATE */
+    /* ADD, DELETE: items numbers[0..count) of batch; SEARCH: all queries of batch; GET: item 0. */
+    const struct lh_batch *batch;
+    const uint64_t *hashes;
+    const uint32_t *numbers;
+    uint32_t count;
+    uint32_t done; /* how many the worker has finished: a large part is worked off in steps */
+    struct lh_shard_room room; /* RESERVE: asked; ADD: what was not needed */
+    struct lh_shard_counts counts;
+    uint32_t k; /* SEARCH: per shard */
+    uint32_t ef;
+    uint32_t node;  /* PAGE: from here, and behind the last */
+    uint32_t limit; /* PAGE */
+    struct lh_found_options options;
+    struct lh_found_list found;
+    uint32_t *ends;       /* SEARCH: ends[i] is how many of `found` answer queries 0..i */
+    uint32_t shard_count; /* state of the shard afterwards, for the index's info */
+    uint64_t shard_bytes;
+};
+
+_Static_assert(offsetof(struct lh_part, head) == 0, "a part is a message");
+
+/* The type of every part's message; other message types are above it. */
+#define LH_MSG_PART 1u
+
+#endif

@@ -1,0 +1,203 @@
+/* The shard worker's thread.
+ *
+ * Lanes: drain both, run up to 8 searches, then one bulk step (at most 64 vectors or 1 ms), and
+ * look again. Searches overtake queued adds; adds never starve; a search never waits for more than
+ * one bulk step. A part is answered by sending it home; its home outlives the workers, so that
+ * cannot fail. */
+#include "shards/worker.h"
+
+#include "base/clock.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SEARCHES_A_TURN 8u
+#define BULK_ITEMS      64u       /* most items in one bulk step */
+#define BULK_SLICE      8u        /* items between two looks at the clock */
+#define BULK_STEP_NS    1000000ul /* 1 ms: what a search may have to wait for */
+
+static void send_home(struct lh_worker *worker, struct lh_part *part)
+{
+    part->shard_count = part->shard ? lh_shard_count(part->shard) : 0;
+    part->shard_bytes = part->shard ? lh_shard_bytes(part->shard) : 0;
+    lh_counter_sub(&worker->metrics.waiting[part->head.lane], 1);
+    enum lh_status status = lh_actor_send(part->home, &part->head);
+    assert(status == LH_OK);
+    (void)status;
+}
+
+static enum lh_status search_one(struct lh_worker *worker, struct lh_part *part)
+{
+    if (part->deadline_ns != 0 && lh_clock_ns() > part->deadline_ns) {
+        lh_counter_add(&worker->metrics.expired, 1);
+        return LH_DEADLINE;
+    }
+    const float *query = part->batch->rows + (size_t)part->done * part->batch->dimension;
+    enum lh_status status =
+        lh_shard_search(part->shard, query, part->k, part->ef, &part->options, &part->found);
+    part->ends[part->done] = part->found.count;
+    lh_counter_add(&worker->metrics.searches, 1);
+    return status;
+}
+
+/* Runs queries of a search until it is finished or `budget` is used up. True: finished. */
+static bool search_some(struct lh_worker *worker, struct lh_part *part, uint32_t *budget)
+{
+    while (part->done < part->batch->count && part->status == LH_OK) {
+        if (*budget == 0)
+            return false;
+        part->status = search_one(worker, part);
+        part->done++;
+        (*budget)--;
+    }
+    return true;
+}
+
+/* The parts that are not searches and do not wait behind adds. */
+static void run_express(struct lh_part *part)
+{
+    switch (part->kind) {
+    case LH_PART_GET:
+        part->status = lh_shard_get(part->shard, part->batch->items[0].id, part->hashes[0],
+                                    &part->options, &part->found);
+        break;
+    case LH_PART_PAGE:
+        part->status =
+            lh_shard_page(part->shard, &part->node, part->limit, &part->options, &part->found);
+        break;
+    default:
+        assert(!"a bulk part in the express lane");
+    }
+}
+
+static void express_turn(struct lh_worker *worker)
+{
+    struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_EXPRESS];
+    uint32_t budget = SEARCHES_A_TURN;
+    while (budget > 0 && queue->first != NULL) {
+        struct lh_part *part = (struct lh_part *)lh_msg_queue_take(queue);
+        if (part->kind == LH_PART_SEARCH) {
+            if (!search_some(worker, part, &budget)) {
+                /* A large batch goes behind the others: it must not hold up single searches. */
+                lh_msg_queue_put(queue, &part->head);
+                return;
+            }
+        } else {
+            run_express(part);
+            budget--;
+        }
+        send_home(worker, part);
+    }
+}
+
+static void add_slice(struct lh_worker *worker, struct lh_part *part, uint32_t count)
+{
+    struct lh_shard_counts counts = {0};
+    lh_shard_add(part->shard, part->batch, part->numbers + part->done, part->hashes, count, &counts,
+                 &part->room);
+    part->counts.added += counts.added;
+    part->counts.updated += counts.updated;
+    lh_counter_add(&worker->metrics.adds, counts.added);
+    lh_counter_add(&worker->metrics.updates, counts.updated);
+}
+
+static void delete_slice(struct lh_worker *worker, struct lh_part *part, uint32_t count)
+{
+    uint32_t deleted = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = part->numbers[part->done + i];
+        deleted +=
+            lh_shard_delete(part->shard, part->batch->items[number].id, part->hashes[number]);
+    }
+    part->counts.deleted += deleted;
+    lh_counter_add(&worker->metrics.deletes, deleted);
+}
+
+/* One slice of a bulk part: how many items it did. */
+static uint32_t bulk_slice(struct lh_worker *worker, struct lh_part *part)
+{
+    uint32_t count = part->count - part->done;
+    if (count > BULK_SLICE)
+        count = BULK_SLICE;
+    switch (part->kind) {
+    case LH_PART_ADD:
+        add_slice(worker, part, count);
+        break;
+    case LH_PART_DELETE:
+        delete_slice(worker, part, count);
+        break;
+    case LH_PART_CREATE:
+        part->status = lh_shard_create(&part->graph, &part->shard);
+        break;
+    case LH_PART_DROP:
+        lh_shard_destroy(part->shard);
+        part->shard = NULL;
+        break;
+    case LH_PART_RESERVE:
+        part->status = lh_shard_reserve(part->shard, part->room);
+        break;
+    default:
+        assert(!"an express part in the bulk lane");
+    }
+    part->done += count;
+    return count;
+}
+
+static void bulk_step(struct lh_worker *worker)
+{
+    struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
+    if (queue->first == NULL)
+        return;
+    uint64_t start = lh_clock_ns();
+    uint64_t now = start;
+    uint32_t items = 0;
+    do {
+        struct lh_part *part = (struct lh_part *)queue->first;
+        items += bulk_slice(worker, part);
+        if (part->done == part->count) {
+            lh_msg_queue_take(queue);
+            send_home(worker, part);
+        }
+        now = lh_clock_ns();
+    } while (queue->first != NULL && items < BULK_ITEMS && now - start < BULK_STEP_NS);
+    lh_histogram_observe(&worker->metrics.bulk_step, now - start);
+}
+
+/* Counts what came in since the last look. */
+static void count_waiting(struct lh_worker *worker, const size_t before[LH_LANES])
+{
+    for (int lane = 0; lane < LH_LANES; lane++)
+        lh_counter_add(&worker->metrics.waiting[lane],
+                       worker->actor.waiting[lane].count - before[lane]);
+}
+
+static void run(void *self)
+{
+    struct lh_worker *worker = self;
+    struct lh_actor *actor = &worker->actor;
+    for (;;) {
+        size_t before[LH_LANES] = {actor->waiting[LH_LANE_EXPRESS].count,
+                                   actor->waiting[LH_LANE_BULK].count};
+        bool more = lh_actor_wait(actor);
+        if (!more)
+            return;
+        count_waiting(worker, before);
+        uint64_t start = lh_clock_ns();
+        express_turn(worker);
+        bulk_step(worker);
+        lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - start);
+    }
+}
+
+void lh_worker_init(struct lh_worker *worker, uint32_t number)
+{
+    *worker = (struct lh_worker){0};
+    snprintf(worker->name, sizeof worker->name, "shard-%u", number);
+    lh_actor_init(&worker->actor, worker->name, run, worker);
+}
+
+uint64_t lh_worker_depth(const struct lh_worker *worker, enum lh_lane lane)
+{
+    return lh_mailbox_depth(&worker->actor.mailbox, lane) +
+           lh_counter_get(&worker->metrics.waiting[lane]);
+}

@@ -1,0 +1,31 @@
+/* A shard worker: one thread that owns shards of every index and works off their parts. */
+#ifndef LH_SHARDS_WORKER_H
+#define LH_SHARDS_WORKER_H
+
+#include "base/metrics.h"
+#include "shards/parts.h"
+
+/* Bumped by the worker, read by /metrics. */
+struct lh_worker_metrics {
+    struct lh_counter adds;              /* items that were new */
+    struct lh_counter updates;           /* items that replaced one */
+    struct lh_counter deletes;           /* items that were there */
+    struct lh_counter searches;          /* queries answered */
+    struct lh_counter expired;           /* searches skipped, past their deadline */
+    struct lh_counter busy_ns;           /* time with something to do */
+    struct lh_counter waiting[LH_LANES]; /* drained and not yet finished */
+    struct lh_histogram bulk_step;
+};
+
+struct lh_worker {
+    struct lh_actor actor;
+    struct lh_worker_metrics metrics;
+    char name[16];
+};
+
+void lh_worker_init(struct lh_worker *worker, uint32_t number);
+
+/* Parts that wait, taken from the mailbox or not. Any thread. */
+uint64_t lh_worker_depth(const struct lh_worker *worker, enum lh_lane lane);
+
+#endif
