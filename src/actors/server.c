@@ -158,6 +158,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
     if (status == LH_OK)
         status = listen_on(server, config, "vectord.bind", LH_HTTP_VECTORD, error);
     if (status == LH_OK)
+        status = lh_http_server_stop_on_signals(server->http, error);
+    if (status == LH_OK)
         status = start_threads(server, error);
     if (status == LH_OK)
         log_start(server, config);
