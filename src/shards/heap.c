@@ -76,17 +76,6 @@ static uint64_t sure_bytes(const struct lh_heap *heap)
     return bytes;
 }
 
-enum lh_status lh_heap_reserve(struct lh_heap *heap, uint64_t bytes)
-{
-    while (sure_bytes(heap) < heap->promised + bytes) {
-        enum lh_status status = add_chunk(heap);
-        if (status != LH_OK)
-            return status;
-    }
-    heap->promised += bytes;
-    return LH_OK;
-}
-
 void lh_heap_unreserve(struct lh_heap *heap, uint64_t bytes)
 {
     assert(bytes <= heap->promised);
@@ -154,6 +143,35 @@ static void evacuate(struct lh_heap *heap, uint32_t number)
     heap->spare++;
 }
 
+/* Whether emptying a chunk pays, and can be done with room that no promise counts on. */
+static bool is_wasteful(const struct lh_heap *heap, uint32_t number)
+{
+    const struct lh_heap_chunk *chunk = &heap->chunks[number];
+    uint64_t live = chunk->used - chunk->garbage;
+    if (number == heap->open || chunk->garbage <= chunk->used / 2)
+        return false;
+    return live == 0 || sure_bytes(heap) >= heap->promised + live + RECORD_MAX;
+}
+
+enum lh_status lh_heap_reserve(struct lh_heap *heap, uint64_t bytes)
+{
+    /* A chunk may have become garbage while it was the open one, with nothing left to drop in it:
+     * the open chunk is never emptied. One a call, as emptying takes time. */
+    for (uint32_t i = 0; i < heap->count; i++) {
+        if (is_wasteful(heap, i)) {
+            evacuate(heap, i);
+            break;
+        }
+    }
+    while (sure_bytes(heap) < heap->promised + bytes) {
+        enum lh_status status = add_chunk(heap);
+        if (status != LH_OK)
+            return status;
+    }
+    heap->promised += bytes;
+    return LH_OK;
+}
+
 void lh_heap_drop(struct lh_heap *heap, uint32_t offset)
 {
     uint32_t number = offset / UNITS_A_CHUNK;
@@ -162,13 +180,7 @@ void lh_heap_drop(struct lh_heap *heap, uint32_t offset)
     assert(record->word != DEAD);
     record->word = DEAD;
     chunk->garbage += (uint32_t)lh_heap_record_bytes(record->len);
-    if (number == heap->open || chunk->garbage <= chunk->used / 2)
-        return;
-    /* Emptying needs room that no promise counts on; it gives a whole chunk back. */
-    uint64_t live = chunk->used - chunk->garbage;
-    if (sure_bytes(heap) >= heap->promised + live + RECORD_MAX)
-        evacuate(heap, number);
-    else if (live == 0)
+    if (is_wasteful(heap, number))
         evacuate(heap, number);
 }
 

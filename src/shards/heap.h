@@ -37,8 +37,8 @@ void lh_heap_deinit(struct lh_heap *heap);
 /* What a record of `len` bytes takes. */
 uint64_t lh_heap_record_bytes(size_t len);
 
-/* Promises room for records that take `bytes` together, beyond earlier promises.
- * LH_OUT_OF_MEMORY changes nothing. */
+/* Promises room for records that take `bytes` together, beyond earlier promises; may move records.
+ * LH_OUT_OF_MEMORY promises nothing. */
 LH_MUST_USE enum lh_status lh_heap_reserve(struct lh_heap *heap, uint64_t bytes);
 
 /* Gives back a promise that was not needed. */
@@ -47,7 +47,7 @@ void lh_heap_unreserve(struct lh_heap *heap, uint64_t bytes);
 /* Stores a record out of what was promised; cannot fail. `word` comes back in `moved`. */
 uint32_t lh_heap_put(struct lh_heap *heap, uint32_t word, struct lh_str bytes);
 
-/* Valid until the next put or drop. */
+/* Valid until the next reserve or drop. */
 struct lh_str lh_heap_get(const struct lh_heap *heap, uint32_t offset);
 
 /* Frees a record; may move others. */
