@@ -12,8 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOM_NODES_AHEAD 1024u /* promised beyond need: one promise serves many adds */
-#define ROOM_BYTES_AHEAD (64u << 10)
+/* Promised beyond need, so that one promise serves many adds: an eighth of what the shard holds,
+ * between these, as vectors and as bytes of ids and metadata each. */
+#define ROOM_AHEAD_MIN  64u
+#define ROOM_AHEAD_MAX  4096u
+#define ROOM_AHEAD_ITEM 64u
 
 /* ---- what depends on the index ---- */
 
@@ -146,6 +149,14 @@ static uint64_t estimate(const struct lh_index *index, struct lh_shard_room room
     return room.nodes * (index->graph.dimension * 5ull + index->graph.m * 8ull + 64) + room.bytes;
 }
 
+static uint64_t room_ahead(const struct lh_index_shard *shard)
+{
+    uint64_t ahead = shard->count / 8;
+    if (ahead < ROOM_AHEAD_MIN)
+        return ROOM_AHEAD_MIN;
+    return ahead < ROOM_AHEAD_MAX ? ahead : ROOM_AHEAD_MAX;
+}
+
 /* Takes the add's need off each shard's balance. True when all of it was promised already. */
 static bool take_room(struct lh_request *request, uint64_t *asked_bytes)
 {
@@ -162,8 +173,9 @@ static bool take_room(struct lh_request *request, uint64_t *asked_bytes)
         if (part->room.nodes == 0 && part->room.bytes == 0)
             continue;
         is_there = false;
-        part->room.nodes += ROOM_NODES_AHEAD;
-        part->room.bytes += ROOM_BYTES_AHEAD;
+        uint64_t ahead = room_ahead(shard);
+        part->room.nodes += ahead;
+        part->room.bytes += ahead * ROOM_AHEAD_ITEM;
         *asked_bytes += estimate(index, part->room);
     }
     return is_there;
