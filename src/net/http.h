@@ -54,6 +54,8 @@ struct lh_route {
     const char *response_json; /* OpenAPI schema object of the 2xx body as JSON text, or NULL */
     const char *query;         /* names of query parameters, comma separated, or NULL */
     int success;               /* the 2xx status */
+    /* A WHOLE route that streams bodies of this Content-Type instead, or NULL. */
+    const char *stream_media_type;
 };
 
 struct lh_http_bind {
@@ -75,14 +77,14 @@ struct lh_http_options {
     /* Called once when lh_http_server_stop has drained or its deadline has passed. */
     void (*on_stopped)(void *context);
     const struct lh_log *log;
-    uint64_t body_bytes_max;          /* of one whole body */
+    uint64_t body_bytes_max;           /* of one whole body */
     uint64_t body_bytes_in_flight_max; /* of all bodies; past it new bodies wait, past twice: 503 */
-    uint32_t connections_max;         /* past it a connection is answered 503 and closed */
-    uint32_t header_timeout_ms;       /* from the first byte (or accept) to the header's end */
-    uint32_t idle_timeout_ms;         /* between requests of a keep-alive connection */
-    uint32_t body_rate_bytes_min;     /* bytes a second a body must bring, after a grace of 10 s */
-    uint32_t write_timeout_ms;        /* for an answer to make progress */
-    uint32_t drain_timeout_ms;        /* at stop: for calls in flight */
+    uint32_t connections_max;          /* past it a connection is answered 503 and closed */
+    uint32_t header_timeout_ms;        /* from the first byte (or accept) to the header's end */
+    uint32_t idle_timeout_ms;          /* between requests of a keep-alive connection */
+    uint32_t body_rate_bytes_min;      /* bytes a second a body must bring, after a grace of 10 s */
+    uint32_t write_timeout_ms;         /* for an answer to make progress */
+    uint32_t drain_timeout_ms;         /* at stop: for calls in flight */
 };
 
 LH_MUST_USE enum lh_status lh_http_server_create(const struct lh_http_options *options,
@@ -102,6 +104,10 @@ void lh_http_server_run(struct lh_http_server *server);
 void lh_http_server_stop(struct lh_http_server *server);
 void lh_http_server_finish(struct lh_http_server *server);
 void lh_http_server_destroy(struct lh_http_server *server);
+
+/* SIGTERM and SIGINT call lh_http_server_stop: once drains, twice aborts. */
+LH_MUST_USE enum lh_status lh_http_server_stop_on_signals(struct lh_http_server *server,
+                                                          struct lh_error *error);
 
 /* Where other threads post replies: pushes wake the loop. */
 struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server);
@@ -148,6 +154,8 @@ struct lh_http_stream {
     void (*on_gone)(void *arg);
     void *arg;
 };
+/* Whether this call's body is streamed: the route is STREAM, or its stream_media_type matched. */
+bool lh_http_call_is_stream(const struct lh_http_call *call);
 void lh_http_call_stream(struct lh_http_call *call, const struct lh_http_stream *stream);
 void lh_http_call_pause(struct lh_http_call *call);
 void lh_http_call_resume(struct lh_http_call *call);

@@ -1,0 +1,218 @@
+/* Answers. Loop thread.
+ *
+ * An answer is written in the call of lh_http_answer; what follows from it, the next pipelined
+ * request or the close, happens when the connection goes on, never inside the service's call. */
+#include "net/internal.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *lh__reason(int status)
+{
+    switch (status) {
+#define XX(num, name, string) \
+    case num:                 \
+        return #string;
+        HTTP_STATUS_MAP(XX)
+#undef XX
+    default:
+        return "UNKNOWN";
+    }
+}
+
+static void lh__append_number(struct lh_buf *out, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    lh_buf_append(out, digits + at, sizeof digits - at);
+}
+
+static void lh__append_hex(struct lh_buf *out, uint64_t number)
+{
+    char digits[16];
+
+    for (unsigned i = 16; i-- > 0; number >>= 4) {
+        digits[i] = "0123456789abcdef"[number & 15];
+    }
+    lh_buf_append(out, digits, sizeof digits);
+}
+
+#define LH__APPEND(out, literal) lh_buf_append((out), "" literal, sizeof(literal) - 1)
+
+static void lh__append_status_line(struct lh_buf *out, int status)
+{
+    if (status == 200) {
+        LH__APPEND(out, "HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    LH__APPEND(out, "HTTP/1.1 ");
+    lh__append_number(out, (uint64_t)status);
+    lh_buf_append_char(out, ' ');
+    lh_buf_append_str(out, lh_str_of(lh__reason(status)));
+    LH__APPEND(out, "\r\n");
+}
+
+/* Whether what is left of the request is so little that reading it beats a new connection. A
+ * client that waits for 100-continue may send the body or not, so nobody knows what comes. */
+static bool lh__can_drop_rest(const struct lh_http_call *call)
+{
+    const struct lh__head *head = &call->head;
+
+    return call->complete || (call->state != LH__CALL_HEAD && !head->chunked && call->sent_100 &&
+                              head->content_length - call->body_received <= LH__DROP_BYTES_MAX);
+}
+
+/* `body_len` < 0: the status has no body and no Content-Length (RFC 9110 section 8.6). */
+static void lh__append_head(struct lh_http_call *call, int status, const char *content_type,
+                            uint64_t body_len)
+{
+    struct lh_http_server *server = call->conn->server;
+    struct lh_buf *out = &server->out;
+
+    out->len = 0;
+    lh__append_status_line(out, status);
+    LH__APPEND(out, "Date: ");
+    lh_buf_append(out, server->date, 29);
+    if (status != 204 && status != 304) {
+        LH__APPEND(out, "\r\nContent-Length: ");
+        lh__append_number(out, body_len);
+    }
+    if (content_type != NULL) {
+        LH__APPEND(out, "\r\nContent-Type: ");
+        lh_buf_append_str(out, lh_str_of(content_type));
+    }
+    LH__APPEND(out, "\r\nX-Request-Id: ");
+    lh__append_hex(out, call->request_id);
+    if (!call->keep) {
+        LH__APPEND(out, "\r\nConnection: close");
+    } else if (call->head.minor == 0) {
+        LH__APPEND(out, "\r\nConnection: keep-alive");
+    }
+    LH__APPEND(out, "\r\n");
+    lh_buf_append(out, call->extra.ptr, call->extra.len);
+    LH__APPEND(out, "\r\n");
+}
+
+static void lh__log_access(const struct lh_http_call *call, uint64_t body_len)
+{
+    const struct lh_http_server *server = call->conn->server;
+    char id[17];
+
+    if (lh_log_enabled(server->options.log, LH_LOG_DEBUG)) {
+        snprintf(id, sizeof id, "%016" PRIx64, call->request_id);
+        lh_log_line(server->options.log, LH_LOG_DEBUG, "request", LH_LOG_TEXT("request_id", id),
+                    LH_LOG_STR("method", call->head.method),
+                    LH_LOG_STR("target", call->head.target),
+                    LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
+                    LH_LOG_U64("status", (uint64_t)call->status), LH_LOG_U64("bytes", body_len));
+    }
+}
+
+void lh_http_answer(struct lh_http_call *call, int status, const char *content_type,
+                    struct lh_buf *body)
+{
+    struct lh__conn *conn = call->conn;
+    struct lh_http_server *server = conn->server;
+    uint64_t body_len = body ? body->len : 0;
+    bool bodiless = call->is_head || status == 204 || status == 304;
+
+    assert(!call->answered && !conn->closed);
+    assert(status >= 200 && status <= 599);
+    if (server->stopping || !lh__can_drop_rest(call)) {
+        call->keep = false;
+    }
+    lh__append_head(call, status, body_len > 0 ? content_type : NULL, body_len);
+    call->answered = true;
+    call->status = status;
+    server->slots[conn->slot].generation++;
+    if (lh_buf_failed(&server->out)) {
+        conn->broken = true; /* no memory for 300 bytes */
+        lh_buf_deinit(&server->out);
+    }
+    lh__write(conn, lh_buf_str(&server->out), bodiless ? NULL : body);
+    if (body != NULL) {
+        lh_buf_deinit(body);
+    }
+    lh__metrics_answered(call);
+    lh__log_access(call, body_len);
+    if (!conn->feeding) {
+        lh__server_ready(conn);
+    }
+}
+
+/* The inside of a JSON string. Error texts may quote what a client sent. */
+static void lh__append_json(struct lh_buf *out, struct lh_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (c == '"' || c == '\\') {
+            lh_buf_append_char(out, '\\');
+            lh_buf_append_char(out, (char)c);
+        } else if (c < ' ' || c == 0x7f) {
+            lh_buf_printf(out, "\\u%04x", c);
+        } else {
+            lh_buf_append_char(out, (char)c);
+        }
+    }
+}
+
+/* A text cut at its limit may end within a character. */
+static struct lh_str lh__whole_utf8(struct lh_str text)
+{
+    for (size_t cut = 0; cut < 4 && cut <= text.len; cut++) {
+        struct lh_str shorter = {text.ptr, text.len - cut};
+        if (lh_str_is_utf8(shorter)) {
+            return shorter;
+        }
+    }
+    return LH_STR("the message is not text");
+}
+
+void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error)
+{
+    struct lh_buf body = LH_BUF_EMPTY;
+    int status = lh_status_http(error->status);
+    const char *text = error->text[0] ? error->text : lh_status_text(error->status);
+
+    LH__APPEND(&body, "{\"error\":{\"code\":\"");
+    lh_buf_append_str(&body, lh_str_of(lh_status_code(error->status)));
+    LH__APPEND(&body, "\",\"message\":\"");
+    lh__append_json(&body, lh__whole_utf8(lh_str_of(text)));
+    LH__APPEND(&body, "\"}}\n");
+    if (status == 503 || status == 429) {
+        lh_http_call_add_header(call, "Retry-After", "1");
+    }
+    if (lh_buf_failed(&body)) {
+        lh_buf_deinit(&body); /* no memory: the status alone */
+    }
+    lh_http_answer(call, status, "application/json", &body);
+}
+
+void lh_http_call_add_header(struct lh_http_call *call, const char *name, const char *value)
+{
+    assert(strpbrk(name, "\r\n") == NULL && strpbrk(value, "\r\n") == NULL);
+    lh_buf_append_str(&call->extra, lh_str_of(name));
+    LH__APPEND(&call->extra, ": ");
+    lh_buf_append_str(&call->extra, lh_str_of(value));
+    LH__APPEND(&call->extra, "\r\n");
+}
+
+void lh__answer_continue(struct lh__conn *conn)
+{
+    lh__write(conn, LH_STR("HTTP/1.1 100 Continue\r\n\r\n"), NULL);
+}
+
+void lh__answer_options(struct lh_http_call *call, const struct lh__match *match)
+{
+    char allow[64];
+
+    lh__router_allow(match, allow);
+    lh_http_call_add_header(call, "Allow", allow);
+    lh_http_answer(call, 204, NULL, NULL);
+}

@@ -1,0 +1,232 @@
+/* Bodies: read through llhttp, kept or passed on, and accounted for. Loop thread.
+ *
+ * The account body_bytes holds what is reserved for announced bodies, what has come of chunked
+ * ones, and what services took and have not given back. Past its limit a new body waits, unread,
+ * first come first served; past twice the limit, with those that wait, it is refused. Small bodies
+ * do not wait, so that a search is not held up by imports. */
+#include "net/internal.h"
+
+#include <assert.h>
+
+static struct lh_http_call *lh__call_of(llhttp_t *parser)
+{
+    return parser->data;
+}
+
+/* The guard and the parser must have read the same header. */
+static int lh__on_headers_complete(llhttp_t *parser)
+{
+    const struct lh__head *head = &lh__call_of(parser)->head;
+    struct lh_str method = lh_str_of(llhttp_method_name(parser->method));
+
+    if (!lh_str_eq(method, head->method) || parser->content_length != head->content_length ||
+        ((parser->flags & F_CHUNKED) != 0) != head->chunked) {
+        llhttp_set_error_reason(parser, "ambiguous header");
+        return -1;
+    }
+    parser->upgrade = 0; /* we speak HTTP/1.1 only, and a server may ignore Upgrade */
+    return 0;
+}
+
+static int lh__on_message_complete(llhttp_t *parser)
+{
+    lh__call_of(parser)->complete = true;
+    return HPE_PAUSED; /* the next request is not this call's */
+}
+
+/* Memory for `len` more bytes: at first no more than LH__BODY_STEP_BYTES ahead of what has come,
+ * then doubling, and never more than was announced. */
+static enum lh_status lh__body_append(struct lh_http_call *call, const char *at, size_t len)
+{
+    struct lh_buf *body = &call->body;
+
+    if (body->cap - body->len < len) {
+        uint64_t left = call->head.chunked ? len : call->head.content_length - body->len;
+        size_t step = body->len > LH__BODY_STEP_BYTES ? body->len : LH__BODY_STEP_BYTES;
+        enum lh_status status = lh_buf_reserve(body, left < step ? (size_t)left : step);
+        if (status != LH_OK) {
+            return status;
+        }
+    }
+    lh_buf_append(body, at, len);
+    return lh_buf_failed(body) ? LH_OUT_OF_MEMORY : LH_OK;
+}
+
+/* A chunked body announces nothing: it is counted as it comes. */
+static enum lh_status lh__body_count_chunk(struct lh_http_call *call, size_t len)
+{
+    struct lh_http_server *server = call->conn->server;
+
+    if (call->body_received > server->options.body_bytes_max) {
+        return LH_BODY_TOO_LARGE;
+    }
+    if (server->body_bytes + len > 2 * server->options.body_bytes_in_flight_max) {
+        return LH_OVERLOADED;
+    }
+    server->body_bytes += len;
+    call->body_accounted += len;
+    return LH_OK;
+}
+
+static enum lh_status lh__body_take(struct lh_http_call *call, const char *at, size_t len)
+{
+    enum lh_status status;
+
+    call->body_received += len;
+    call->body_in_window += len;
+    if (call->answered || call->body_mode == LH_HTTP_BODY_NONE) {
+        return call->body_received > LH__DROP_BYTES_MAX && call->head.chunked ? LH_BODY_TOO_LARGE
+                                                                              : LH_OK;
+    }
+    if (call->body_mode == LH_HTTP_BODY_STREAM) {
+        call->stream.on_data(call, call->stream.arg, (struct lh_str){at, len});
+        return LH_OK;
+    }
+    if (call->head.chunked) {
+        status = lh__body_count_chunk(call, len);
+        if (status != LH_OK) {
+            return status;
+        }
+    }
+    return lh__body_append(call, at, len);
+}
+
+/* Chunk lines and trailers are not kept, but they may not go on for ever either. */
+static enum lh_status lh__body_count_overhead(struct lh_http_call *call, const char *to)
+{
+    call->chunk_overhead += (uint64_t)(to - call->body_mark);
+    call->body_mark = to;
+    return call->chunk_overhead > LH__CHUNK_OVERHEAD_MAX ? LH_HEADERS_TOO_LARGE : LH_OK;
+}
+
+static int lh__on_body(llhttp_t *parser, const char *at, size_t len)
+{
+    struct lh_http_call *call = lh__call_of(parser);
+
+    if (len == 0) {
+        return 0; /* the parser, resumed in a span without new bytes */
+    }
+    call->body_status = lh__body_count_overhead(call, at);
+    if (call->body_status == LH_OK) {
+        call->chunk_overhead = 0;
+        call->body_mark = at + len;
+        call->body_status = lh__body_take(call, at, len);
+    }
+    if (call->body_status != LH_OK) {
+        return HPE_USER;
+    }
+    return call->paused && !call->answered ? HPE_PAUSED : 0;
+}
+
+static const llhttp_settings_t lh__settings = {
+    .on_headers_complete = lh__on_headers_complete,
+    .on_body = lh__on_body,
+    .on_message_complete = lh__on_message_complete,
+};
+
+enum lh_status lh__body_start(struct lh_http_call *call, struct lh_error *error)
+{
+    bool has_body = call->head.chunked || call->head.content_length > 0;
+    llhttp_errno_t err;
+
+    llhttp_init(&call->parser, HTTP_REQUEST, &lh__settings);
+    call->parser.data = call;
+    err = llhttp_execute(&call->parser, call->head_bytes, call->head_len);
+    if (err != (has_body ? HPE_OK : HPE_PAUSED) || call->complete == has_body) {
+        const char *reason = llhttp_get_error_reason(&call->parser);
+        return lh_error_set(error, LH_BAD_REQUEST, "the request header is malformed: %s",
+                            reason ? reason : llhttp_errno_name(err));
+    }
+    return LH_OK;
+}
+
+static void lh__body_fail(struct lh_http_call *call, llhttp_errno_t err)
+{
+    struct lh_http_server *server = call->conn->server;
+    struct lh_error error = {.status = call->body_status};
+    const char *reason;
+
+    switch (call->body_status) {
+    case LH_OK:
+        reason = llhttp_get_error_reason(&call->parser);
+        lh_error_set(&error, LH_BAD_REQUEST, "the body's framing is malformed: %s",
+                     reason ? reason : llhttp_errno_name(err));
+        break;
+    case LH_BODY_TOO_LARGE:
+        lh_error_set(&error, LH_BODY_TOO_LARGE, "the body is longer than %llu bytes",
+                     call->route != NULL && call->body_mode == LH_HTTP_BODY_WHOLE
+                         ? (unsigned long long)server->options.body_bytes_max
+                         : (unsigned long long)LH__DROP_BYTES_MAX);
+        break;
+    case LH_HEADERS_TOO_LARGE:
+        lh_error_set(&error, LH_HEADERS_TOO_LARGE,
+                     "a chunk line or the trailer section is longer than %u bytes",
+                     LH__CHUNK_OVERHEAD_MAX);
+        break;
+    default:
+        break;
+    }
+    lh__request_fail(call, &error);
+}
+
+size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len)
+{
+    struct lh_http_call *call = conn->call;
+    size_t used = len;
+    llhttp_errno_t err;
+
+    call->body_status = LH_OK;
+    call->body_mark = bytes;
+    llhttp_resume(&call->parser); /* does nothing unless paused */
+    err = llhttp_execute(&call->parser, bytes, len);
+    if (err == HPE_PAUSED) {
+        used = (size_t)(llhttp_get_error_pos(&call->parser) - bytes);
+        assert(used <= len);
+    }
+    if ((err == HPE_OK || err == HPE_PAUSED) && call->head.chunked) {
+        call->body_status = lh__body_count_overhead(call, bytes + used);
+    }
+    if ((err != HPE_OK && err != HPE_PAUSED) || call->body_status != LH_OK) {
+        lh__body_fail(call, err);
+        return len; /* the connection is done for */
+    }
+    if (call->complete) {
+        lh__request_complete(call);
+    }
+    return used;
+}
+
+enum lh__admission lh__body_admit(struct lh_http_call *call)
+{
+    struct lh_http_server *server = call->conn->server;
+    uint64_t limit = server->options.body_bytes_in_flight_max;
+    uint64_t need = call->head.content_length; /* 0 for a chunked one */
+    bool waited = call->state == LH__CALL_WAIT;
+
+    if (call->complete || call->body_mode != LH_HTTP_BODY_WHOLE) {
+        return LH__ADMIT_NOW;
+    }
+    if (need > LH__BODY_SMALL_BYTES || (call->head.chunked && server->body_bytes > limit)) {
+        bool first = waited || lh__link_is_alone(&server->waiting_body);
+        if (!waited && server->body_bytes + server->body_bytes_waiting + need > 2 * limit) {
+            return server->body_bytes == 0 ? LH__ADMIT_NOW : LH__ADMIT_NEVER;
+        }
+        if (server->body_bytes > 0 && (!first || server->body_bytes + need > limit)) {
+            return LH__ADMIT_LATER;
+        }
+    } else if (server->body_bytes + need > 2 * limit) {
+        return LH__ADMIT_NEVER;
+    }
+    server->body_bytes += need;
+    call->body_accounted = need;
+    return LH__ADMIT_NOW;
+}
+
+void lh__body_release(struct lh_http_call *call)
+{
+    struct lh_http_server *server = call->conn->server;
+
+    assert(server->body_bytes >= call->body_accounted);
+    server->body_bytes -= call->body_accounted;
+    call->body_accounted = 0;
+}

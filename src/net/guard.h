@@ -1,0 +1,47 @@
+/* The header guard: what a request's header block must be before the parser sees it. */
+#ifndef LH_NET_GUARD_H
+#define LH_NET_GUARD_H
+
+#include "base/status.h"
+#include "base/str.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LH__FIELDS_MAX 100u /* header lines of one request; browsers send about 20 */
+
+/* One header line, as offsets into the block: a block has at most 16 KiB. */
+struct lh__field {
+    uint16_t name;
+    uint16_t name_len;
+    uint16_t value; /* trimmed */
+    uint16_t value_len;
+};
+
+/* A checked header block. The strings borrow from it. */
+struct lh__head {
+    const char *block;
+    struct lh_str method;
+    struct lh_str target;
+    uint64_t content_length; /* 0 without the field */
+    bool has_content_length;
+    bool chunked;
+    bool keep_alive; /* what the client asked for, by version and Connection */
+    bool expect_continue;
+    uint8_t minor; /* HTTP/1.minor: 0 or 1 */
+    uint8_t field_count;
+    struct lh__field fields[LH__FIELDS_MAX];
+};
+
+/* Looks for the empty line that ends a header block, starting at *seen; keeps *seen so that a block
+ * that arrives in pieces is read once. On LH_OK, *block_len is the block's length, or 0 when its
+ * end has not come. A line that ends in a bare LF, and a first byte that starts no method, are
+ * refused at once, so that a client which waits for the answer need not run into the deadline. */
+LH_MUST_USE enum lh_status lh__guard_find_end(const char *bytes, size_t len, size_t *seen,
+                                              size_t *block_len, struct lh_error *error);
+
+/* Checks one whole header block, with its empty line, and takes it apart (RFC 9112 sections 2.2,
+ * 3, 5 and 6; RFC 9110 section 7.2). */
+LH_MUST_USE enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head,
+                                           struct lh_error *error);
+
+#endif
