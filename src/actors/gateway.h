@@ -27,6 +27,7 @@ struct lh_gateway {
     uint32_t credits[LH_LANES];            /* left */
     struct lh_msg_queue waiting[LH_LANES]; /* admitted, out of credit: their sockets are not read */
     uint64_t in_flight;                    /* requests that exist */
+    uint32_t streams;                      /* NDJSON bodies that are being read */
     uint64_t refused;                      /* 503 for want of credit */
     bool is_stopping;
     struct lh_buf openapi;

@@ -104,6 +104,8 @@ static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
                       (double)gateway->waiting[LH_LANE_BULK].count);
     append_gauge(out, "lakehouse_requests_in_flight", "Requests behind the gateway",
                  (double)gateway->in_flight);
+    append_gauge(out, "lakehouse_ndjson_streams", "NDJSON bodies that are being read",
+                 gateway->streams);
     lh_metrics_family(out, "lakehouse_refused_total", "counter", "Requests refused for overload");
     lh_metrics_sample(out, "lakehouse_refused_total", "", (double)gateway->refused);
 }

@@ -27,6 +27,7 @@ struct lh_ndjson {
 static void destroy(struct lh_ndjson *stream)
 {
     assert(!stream->is_out);
+    stream->gateway->streams--;
     lh__gateway_release(stream->gateway, stream->request);
     lh_buf_deinit(&stream->next);
     free(stream);
@@ -177,12 +178,20 @@ static void on_gone(void *arg)
 
 void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call)
 {
+    struct lh_error error;
+    if (gateway->streams >= LH_NDJSON_STREAMS_MAX) {
+        gateway->refused++;
+        lh_error_set(&error, LH_OVERLOADED,
+                     "%u NDJSON streams are being read, the limit: try again", gateway->streams);
+        lh_http_call_add_header(call, "Retry-After", "1");
+        lh_http_answer_error(call, &error);
+        return;
+    }
     struct lh_request *request = lh__gateway_request(gateway, call, LH_OP_NDJSON);
     if (request == NULL)
         return;
     struct lh_ndjson *stream = calloc(1, sizeof *stream);
     if (stream == NULL) {
-        struct lh_error error;
         lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the stream");
         lh_http_answer_error(call, &error);
         lh__gateway_release(gateway, request);
@@ -192,6 +201,7 @@ void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call)
     stream->ticket = request->ticket;
     stream->request = request;
     request->stream = stream;
+    gateway->streams++;
     lh_http_call_stream(
         call, &(struct lh_http_stream){
                   .on_data = on_data, .on_end = on_end, .on_gone = on_gone, .arg = stream});

@@ -5,6 +5,8 @@
 #include "actors/vectord.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uuid/uuid.h>
@@ -19,6 +21,13 @@ static const char *distance_name(enum lh_distance distance)
     default:
         return "dot";
     }
+}
+
+/* As the answer's X-Request-Id shows it. */
+static struct lh_str id_text(const struct lh_request *request, char text[17])
+{
+    int len = snprintf(text, 17, "%016" PRIx64, request->request_id);
+    return (struct lh_str){text, (size_t)len};
 }
 
 static void encode_info(struct lh_buf *out, const struct lh_index *index)
@@ -159,6 +168,7 @@ void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
 
 void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
 {
+    char text[17];
     struct lh_index *index = request->index;
     for (uint32_t i = 0; i < request->part_count; i++) {
         if (request->parts[i].status == LH_OK)
@@ -173,7 +183,7 @@ void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
     }
     index->lsn = ++vectord->lsn;
     lh_log_line(vectord->options.log, LH_LOG_INFO, "index created",
-                LH_LOG_U64("request_id", request->request_id), LH_LOG_TEXT("index", index->name),
+                LH_LOG_STR("request_id", id_text(request, text)), LH_LOG_TEXT("index", index->name),
                 LH_LOG_U64("dimension", index->graph.dimension),
                 LH_LOG_U64("shards", index->shard_count));
     encode_info(&request->answer, index);
@@ -213,9 +223,11 @@ void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
 
 void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
 {
+    char text[17];
     struct lh_index *index = request->index;
     lh_log_line(vectord->options.log, LH_LOG_INFO, "index deleted",
-                LH_LOG_U64("request_id", request->request_id), LH_LOG_TEXT("index", index->name));
+                LH_LOG_STR("request_id", id_text(request, text)),
+                LH_LOG_TEXT("index", index->name));
     request->index = NULL;
     free(index);
     answer(vectord, request, 204);
