@@ -48,6 +48,7 @@ struct lh_http_call {
     bool complete; /* the request has been read to its end */
     bool keep;     /* the connection goes on after it */
     bool is_head;
+    bool is_stream;
     bool paused;     /* STREAM: the service wants no data now */
     bool in_handler; /* STREAM: `handle` has run */
     bool sent_100;   /* or needs none */

@@ -177,7 +177,7 @@ static enum lh_http_body lh__body_mode(const struct lh_http_call *call)
         type = lh_str_trim((struct lh_str){type.ptr, (size_t)(semicolon - type.ptr)});
     }
     return lh_str_eq_nocase(type, lh_str_of(call->route->stream_media_type)) ? LH_HTTP_BODY_STREAM
-                                                                            : call->route->body;
+                                                                             : call->route->body;
 }
 
 /* The route, or an error that keeps the connection. LH_OK without a route: answered. */
