@@ -147,6 +147,11 @@ double lh_bench_seconds(void)
     return (double)lh_clock_ns() / 1e9;
 }
 
+double lh_bench_cpu_seconds(void)
+{
+    return (double)lh_clock_thread_cpu_ns() / 1e9;
+}
+
 void *lh_bench_alloc(size_t count, size_t size)
 {
     void *memory = calloc(count, size);
@@ -172,11 +177,11 @@ double lh_bench_add(struct lh_graph *graph, const struct lh_bench_options *optio
                     const float *rows, uint32_t dimension, uint32_t from, uint32_t to,
                     uint32_t *nodes)
 {
-    double start = lh_bench_seconds();
+    double start = lh_bench_cpu_seconds();
     for (uint32_t row = from; row < to; row += options->batch) {
         uint32_t count = to - row < options->batch ? to - row : options->batch;
         lh_bench_check(lh_graph_reserve(graph, count), "reserve");
         lh_graph_add(graph, rows + (size_t)row * dimension, count, nodes + row);
     }
-    return lh_bench_seconds() - start;
+    return lh_bench_cpu_seconds() - start;
 }

@@ -37,6 +37,10 @@ double lh_bench_median(double *values, uint32_t count);
 /* Seconds of the monotonic clock. */
 double lh_bench_seconds(void);
 
+/* Seconds of processor time of the calling thread. One-thread figures are taken with it: on a
+ * machine shared with others it leaves out the time when something else ran. */
+double lh_bench_cpu_seconds(void);
+
 /* A graph for cosine and these options, or exit. */
 struct lh_graph *lh_bench_graph(const struct lh_bench_options *options, uint32_t dimension,
                                 uint64_t seed);
@@ -44,7 +48,8 @@ struct lh_graph *lh_bench_graph(const struct lh_bench_options *options, uint32_t
 /* Exits with the status's text when it is not LH_OK. */
 void lh_bench_check(enum lh_status status, const char *what);
 
-/* Adds rows [from, to) in batches of options->batch and writes their nodes. Returns the seconds. */
+/* Adds rows [from, to) in batches of options->batch and writes their nodes. Returns the
+ * thread's seconds of processor time. */
 double lh_bench_add(struct lh_graph *graph, const struct lh_bench_options *options,
                     const float *rows, uint32_t dimension, uint32_t from, uint32_t to,
                     uint32_t *nodes);

@@ -1,7 +1,8 @@
 /* lh_graph against hnswlib and faiss: the same rows, one thread, one process.
  *
  * A round builds every graph, each with the round's seed, in turns of a tenth of the rows, so that
- * a noisy moment of the machine meets all of them; adds/s is rows over the sum of a graph's turns.
+ * a noisy moment of the machine meets all of them; adds/s is rows over the processor time of a
+ * graph's turns.
  * lh_graph takes the rows as they are in batches and normalises them itself, hnswlib takes unit
  * rows one by one, faiss takes a turn's unit rows in one call. Then:
  *
@@ -99,9 +100,9 @@ static void add_turn(struct contender *c, const struct run *run, uint32_t from, 
             lh_bench_add(c->graph, &run->options, data->rows, data->dimension, from, to, c->nodes);
         return;
     }
-    double start = lh_bench_seconds();
+    double start = lh_bench_cpu_seconds();
     c->kind->add(c->peer, data->units + (size_t)from * data->dimension, to - from);
-    c->add_s += lh_bench_seconds() - start;
+    c->add_s += lh_bench_cpu_seconds() - start;
 }
 
 static void judge_links(struct contender *c, const struct run *run, struct figures *figures)
@@ -172,9 +173,9 @@ static void time_searches(struct contender *contenders, struct run *run, struct 
         for (uint32_t turn = 0; turn < SEARCH_TURNS; turn++)
             for (uint32_t i = 0; i < run->count; i++) {
                 struct own_probe arg = {&contenders[i], &run->data};
-                double cost, start = lh_bench_seconds();
+                double cost, start = lh_bench_cpu_seconds();
                 own_run(&arg, figures[i].own_ef[t], &cost);
-                passes[i][turn] = run->data.queries / (lh_bench_seconds() - start);
+                passes[i][turn] = run->data.queries / (lh_bench_cpu_seconds() - start);
             }
         for (uint32_t i = 0; i < run->count; i++)
             figures[i].searches_per_s[t] = lh_bench_median(passes[i], SEARCH_TURNS);
