@@ -49,10 +49,9 @@ struct lh_http_call {
     bool keep;     /* the connection goes on after it */
     bool is_head;
     bool is_stream;
-    bool paused;     /* STREAM: the service wants no data now */
-    bool in_handler; /* STREAM: `handle` has run */
-    bool sent_100;   /* or needs none */
-    int status;      /* answered */
+    bool paused;   /* STREAM: the service wants no data now */
+    bool sent_100; /* or needs none */
+    int status;    /* answered */
     uint64_t request_id;
     uint64_t started_ns;
     const struct lh_route *route; /* NULL: none matched yet */
