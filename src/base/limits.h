@@ -3,38 +3,38 @@
 #define LH_BASE_LIMITS_H
 
 /* Vectors (the HTTP contract). */
-#define LH_ID_BYTES_MAX            512u     /* the Go daemons' limit; two ids fit a cache page */
-#define LH_NAME_BYTES_MAX          128u     /* with ".lhv1" and a suffix still a file name */
-#define LH_DIMENSION_MAX           65535u   /* a row stays under 256 KiB */
-#define LH_METADATA_BYTES_MAX      65536u   /* one item's metadata, as JSON text */
-#define LH_METADATA_DEPTH_MAX      64u      /* it is echoed, and clients parse by recursion */
-#define LH_M_MIN                   2u       /* below, a graph is a path */
-#define LH_M_MAX                   64u      /* a level-0 block stays at 512 bytes */
+#define LH_ID_BYTES_MAX            512u   /* the Go daemons' limit; two ids fit a cache page */
+#define LH_NAME_BYTES_MAX          128u   /* with ".lhv1" and a suffix still a file name */
+#define LH_DIMENSION_MAX           65535u /* a row stays under 256 KiB */
+#define LH_METADATA_BYTES_MAX      65536u /* one item's metadata, as JSON text */
+#define LH_METADATA_DEPTH_MAX      64u    /* it is echoed, and clients parse by recursion */
+#define LH_M_MIN                   2u     /* below, a graph is a path */
+#define LH_M_MAX                   64u    /* a level-0 block stays at 512 bytes */
 #define LH_M_DEFAULT               16u
-#define LH_EF_MAX                  4096u    /* bounds one search's work */
+#define LH_EF_MAX                  4096u /* bounds one search's work */
 #define LH_EF_CONSTRUCTION_DEFAULT 200u
 #define LH_EF_SEARCH_DEFAULT       128u
-#define LH_K_MAX                   10000u   /* bounds one answer */
+#define LH_K_MAX                   10000u /* bounds one answer */
 #define LH_K_DEFAULT               10u
 #define LH_SHARDS_MAX              256u     /* more than any host has cores */
 #define LH_BATCH_SEARCH_MAX        1024u    /* vectors in one batch search */
 #define LH_BATCH_RESULTS_MAX       1000000u /* vectors x k in one batch search: bounds the answer */
 #define LH_ANSWER_BYTES_MAX        (256u << 20) /* what shards may find for one request */
-#define LH_PAGE_ITEMS_MAX          1000u    /* items in one page of a listing */
+#define LH_PAGE_ITEMS_MAX          1000u        /* items in one page of a listing */
 #define LH_PAGE_ITEMS_DEFAULT      100u
-#define LH_NDJSON_BATCH_ITEMS      4096u    /* lines applied at once: a shard's bulk steps stay short */
+#define LH_NDJSON_BATCH_ITEMS      4096u /* lines applied at once: a shard's bulk steps stay short */
 #define LH_NDJSON_LINE_BYTES_MAX   (4u << 20)
-#define LH_NDJSON_STREAMS_MAX      256u       /* at once: each may hold two pieces and a line */
-#define LH_NDJSON_PIECE_BYTES      (1u << 20) /* what a stream sends to a decoder at once */
+#define LH_NDJSON_STREAMS_MAX      256u        /* at once: each may hold two pieces and a line */
+#define LH_NDJSON_PIECE_BYTES      (1u << 20)  /* what a stream sends to a decoder at once */
 #define LH_NODES_MAX               0x7fffffffu /* a graph's node number keeps its top bit free */
-#define LH_INDEXES_MAX             4096u    /* each costs its shards a few KiB even when empty */
+#define LH_INDEXES_MAX             4096u       /* each costs its shards a few KiB even when empty */
 
 /* HTTP. */
-#define LH_HEADER_BYTES_MAX        16384u /* one request's header block */
-#define LH_TARGET_BYTES_MAX        8192u  /* the request target */
-#define LH_BODY_BYTES_MAX_DEFAULT  (64ull << 20)
-#define LH_WRITE_QUEUE_BYTES_MAX   (256u << 10) /* past it, the socket is not read */
-#define LH_PATH_PARAMS_MAX         4u
+#define LH_HEADER_BYTES_MAX       16384u /* one request's header block */
+#define LH_TARGET_BYTES_MAX       8192u  /* the request target */
+#define LH_BODY_BYTES_MAX_DEFAULT (64ull << 20)
+#define LH_WRITE_QUEUE_BYTES_MAX  (256u << 10) /* past it, the socket is not read */
+#define LH_PATH_PARAMS_MAX        4u
 
 /* Configuration. */
 #define LH_CONFIG_FILE_BYTES_MAX (1u << 20) /* no file of keys is near it; /dev/zero is past it */
