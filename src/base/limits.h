@@ -22,7 +22,7 @@
 #define LH_ANSWER_BYTES_MAX        (256u << 20) /* what shards may find for one request */
 #define LH_PAGE_ITEMS_MAX          1000u        /* items in one page of a listing */
 #define LH_PAGE_ITEMS_DEFAULT      100u
-#define LH_NDJSON_BATCH_ITEMS      4096u /* lines applied at once: a shard's bulk steps stay short */
+#define LH_NDJSON_BATCH_ITEMS      4096u /* lines applied at once: bulk steps stay short */
 #define LH_NDJSON_LINE_BYTES_MAX   (4u << 20)
 #define LH_NDJSON_STREAMS_MAX      256u        /* at once: each may hold two pieces and a line */
 #define LH_NDJSON_PIECE_BYTES      (1u << 20)  /* what a stream sends to a decoder at once */
