@@ -185,11 +185,6 @@ bool lh_http_call_is_stream(const struct lh_http_call *call)
     return call->body_mode == LH_HTTP_BODY_STREAM;
 }
 
-bool lh_http_call_is_stream(const struct lh_http_call *call)
-{
-    return call->is_stream;
-}
-
 void lh_http_call_stream(struct lh_http_call *call, const struct lh_http_stream *stream)
 {
     assert(call->body_mode == LH_HTTP_BODY_STREAM);

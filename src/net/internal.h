@@ -48,7 +48,6 @@ struct lh_http_call {
     bool complete; /* the request has been read to its end */
     bool keep;     /* the connection goes on after it */
     bool is_head;
-    bool is_stream;
     bool paused;   /* STREAM: the service wants no data now */
     bool sent_100; /* or needs none */
     int status;    /* answered */

@@ -180,23 +180,6 @@ static enum lh_http_body lh__body_mode(const struct lh_http_call *call)
                                                                              : call->route->body;
 }
 
-/* A STREAM route, or a WHOLE one whose media type for streams this body has. */
-static bool lh__wants_stream(const struct lh_http_call *call)
-{
-    struct lh_str type;
-    const char *parameters;
-
-    if (call->route->stream_media_type == NULL) {
-        return call->route->body == LH_HTTP_BODY_STREAM;
-    }
-    type = lh_http_call_header(call, "content-type");
-    parameters = memchr(type.ptr, ';', type.len);
-    if (parameters != NULL) {
-        type = lh_str_trim((struct lh_str){type.ptr, (size_t)(parameters - type.ptr)});
-    }
-    return lh_str_eq_nocase(type, lh_str_of(call->route->stream_media_type));
-}
-
 /* The route, or an error that keeps the connection. LH_OK without a route: answered. */
 static enum lh_status lh__route(struct lh_http_call *call, unsigned method, struct lh_error *error)
 {
@@ -231,7 +214,6 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
     call->route = match.routes[lh__methods[method].method];
     call->body_mode = lh__body_mode(call);
     call->is_head = lh__methods[method].is_head;
-    call->is_stream = lh__wants_stream(call);
     memcpy(call->params, match.params, sizeof match.params);
     return lh__check_size(call, error);
 }
