@@ -48,8 +48,8 @@ struct lh_decoder;
 LH_MUST_USE enum lh_status lh_decoder_create(struct lh_decoder **decoder);
 void lh_decoder_destroy(struct lh_decoder *decoder);
 
-/* Every function below takes the body by value of its buffer: `body` may be grown by the parser's
- * padding, and its contents are scratch afterwards. Errors name the place, such as
+/* Every function below borrows `body`, whose capacity may grow by the parser's padding and whose
+ * text stays as it is; a batch does not point into it. Errors name the place, such as
  * "items[3].vector[17]: NaN is not a finite number" or "byte 214: ..." for broken JSON. */
 
 /* {"items":[{"id","vector","metadata"?}, ...]}; vector is an array of numbers or base64 of

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "base64 vectors are little-endian");
 
@@ -133,44 +134,10 @@ enum lh_status read_array(const context &c, const char *field, value v, uint32_t
     return LH_OK;
 }
 
-/* Base64 with escaped slashes, as some JSON writers put them. `chars` is without quotes; the
- * token is the decoder's to overwrite. */
-enum lh_status unescape_in_place(const context &c, const char *field, struct lh_str quoted,
-                                 struct lh_str &chars)
+enum lh_status read_base64_chars(const context &c, const char *field, struct lh_str chars,
+                                 uint32_t &dimension)
 {
-    struct lh__json_fault fault;
-    char *out = const_cast<char *>(quoted.ptr);
-    size_t len;
-    char *copy = static_cast<char *>(malloc(quoted.len));
-    if (copy == nullptr) {
-        return refuse(c, field, LH_OUT_OF_MEMORY, "not enough memory");
-    }
-    if (!lh__json_unescape(quoted, copy, &len, &fault)) {
-        free(copy);
-        return refuse_broken(c, simdjson::STRING_ERROR);
-    }
-    memcpy(out + 1, copy, len);
-    free(copy);
-    chars = {out + 1, len};
-    return LH_OK;
-}
-
-enum lh_status read_base64(const context &c, const char *field, value v, uint32_t &dimension,
-                           const char *&end)
-{
-    struct lh_str quoted = token(v);
-    if (quoted.len < 2 || quoted.ptr[quoted.len - 1] != '"') {
-        return refuse_broken(c, simdjson::STRING_ERROR);
-    }
-    struct lh_str chars = {quoted.ptr + 1, quoted.len - 2};
     size_t len = 0;
-    end = quoted.ptr + quoted.len;
-    if (memchr(chars.ptr, '\\', chars.len) != nullptr) {
-        enum lh_status status = unescape_in_place(c, field, quoted, chars);
-        if (status != LH_OK) {
-            return status;
-        }
-    }
     if (chars.len == 0) {
         return refuse(c, field, LH_INVALID_ARGUMENT, "an empty vector");
     }
@@ -184,11 +151,43 @@ enum lh_status read_base64(const context &c, const char *field, value v, uint32_
         return refuse(c, field, LH_INVALID_ARGUMENT,
                       "%zu bytes of base64 are no whole number of float32", len);
     }
-    dimension = (uint32_t)(len / 4);
-    if (dimension > LH_DIMENSION_MAX) {
+    if (len / 4 > LH_DIMENSION_MAX) {
         return refuse(c, field, LH_LIMIT_EXCEEDED, "more than %u numbers", LH_DIMENSION_MAX);
     }
+    dimension = (uint32_t)(len / 4);
     return LH_OK;
+}
+
+/* Base64 with escaped slashes, as some JSON writers put them. It is unescaped into a copy: a line
+ * that is left for the next call is read again, so its text stays as it is. */
+enum lh_status read_escaped_base64(const context &c, const char *field, struct lh_str quoted,
+                                   uint32_t &dimension)
+{
+    struct lh__json_fault fault;
+    size_t len;
+    char *copy = static_cast<char *>(malloc(quoted.len));
+    if (copy == nullptr) {
+        return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
+    }
+    enum lh_status status = lh__json_unescape(quoted, copy, &len, &fault)
+                                ? read_base64_chars(c, field, {copy, len}, dimension)
+                                : refuse_broken(c, simdjson::STRING_ERROR);
+    free(copy);
+    return status;
+}
+
+enum lh_status read_base64(const context &c, const char *field, value v, uint32_t &dimension,
+                           const char *&end)
+{
+    struct lh_str quoted = token(v);
+    if (quoted.len < 2 || quoted.ptr[quoted.len - 1] != '"') {
+        return refuse_broken(c, simdjson::STRING_ERROR);
+    }
+    end = quoted.ptr + quoted.len;
+    if (memchr(quoted.ptr, '\\', quoted.len) != nullptr) {
+        return read_escaped_base64(c, field, quoted, dimension);
+    }
+    return read_base64_chars(c, field, {quoted.ptr + 1, quoted.len - 2}, dimension);
 }
 
 /* Base64 can spell NaN and infinity, whose exponents are all ones. */

@@ -1,7 +1,7 @@
 /* Any bytes as the body of each kind of request: no crash, and what is accepted keeps the contract.
  * The first byte chooses the kind. */
-#include "ext/decode.h"
 #include "decode_check.h"
+#include "ext/decode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -125,6 +125,26 @@ static void another_dimension_begins_another_batch(void **state)
     lh_batch_deinit(&p.batch);
 }
 
+static void a_line_that_was_left_is_read_again_as_it_was(void **state)
+{
+    const char *line = "{\"id\":\"c\",\"vector\":\"zcz\\/vQ==\"}\n"; /* an escaped slash */
+    struct lh_buf text = LH_BUF_EMPTY;
+    struct piece p = {0};
+    size_t offset;
+    lh_buf_printf(&text, "%s\n%s", A, line);
+    p.status =
+        lh_decode_ndjson(*state, &text, 0, false, 1, &p.batch, &p.consumed, &p.lines, &p.error);
+    expect_piece(&p, 1, sizeof A, 1);
+    offset = p.consumed;
+    lh_batch_deinit(&p.batch);
+    p.status = lh_decode_ndjson(*state, &text, offset, false, 2, &p.batch, &p.consumed, &p.lines,
+                                &p.error);
+    expect_piece(&p, 1, strlen(line), 1);
+    assert_int_equal(p.batch.dimension, 1);
+    lh_batch_deinit(&p.batch);
+    lh_buf_deinit(&text);
+}
+
 static void a_batch_ends_at_its_limit(void **state)
 {
     struct lh_buf text = LH_BUF_EMPTY;
@@ -206,6 +226,7 @@ int main(void)
         cmocka_unit_test(a_bad_first_line_is_refused_with_its_number),
         cmocka_unit_test(lines_before_a_bad_one_are_returned_first),
         cmocka_unit_test(another_dimension_begins_another_batch),
+        cmocka_unit_test(a_line_that_was_left_is_read_again_as_it_was),
         cmocka_unit_test(a_batch_ends_at_its_limit),
         cmocka_unit_test(a_line_ends_at_its_limit),
         cmocka_unit_test(a_stream_cut_anywhere_gives_the_same_items),
