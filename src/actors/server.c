@@ -111,6 +111,19 @@ static void log_unused(const char *key, void *arg)
                 LH_LOG_TEXT("key", key));
 }
 
+/* Nobody is asked for a token yet: a bind that other hosts reach is worth a line. */
+static void warn_open_bind(struct lh_server *server, const struct lh_config *config,
+                           const char *key)
+{
+    struct lh_str host = lh_config_bind(config, key).host;
+    if (lh_str_has_prefix(host, LH_STR("127.")) || lh_str_eq(host, LH_STR("::1")) ||
+        lh_str_eq(host, LH_STR("localhost")))
+        return;
+    lh_log_line(&server->log, LH_LOG_WARN,
+                "this bind can be reached from other hosts, and this version has no authentication",
+                LH_LOG_TEXT("key", key), LH_LOG_STR("host", host));
+}
+
 static void log_start(struct lh_server *server, const struct lh_config *config)
 {
     lh_log_line(&server->log, LH_LOG_INFO, "started", LH_LOG_U64("pid", (uint64_t)getpid()),
@@ -120,6 +133,8 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
     lh_log_line(
         &server->log, LH_LOG_WARN,
         "ephemeral: this version keeps vectors in memory only; they are gone when it stops");
+    warn_open_bind(server, config, "gateway.bind");
+    warn_open_bind(server, config, "vectord.bind");
     lh_config_each_unused(config, log_unused, &server->log);
 }
 
@@ -178,19 +193,22 @@ void lh_server_run(struct lh_server *server)
 void lh_server_stop(struct lh_server *server)
 {
     if (server->http != NULL) {
-        /* Upstream first: nothing is in flight, so none of them still sends to another. */
+        /* A push touches its receiver's wake-up after the message is out: all threads end before
+         * the first actor goes. Nothing is in flight, so none still sends to another. */
         for (uint32_t i = 0; i < server->decoders_made; i++) {
             lh_actor_stop(&server->decoders[i].actor);
             lh_actor_join(&server->decoders[i].actor);
-            lh_decoder_actor_deinit(&server->decoders[i]);
         }
         lh_actor_stop(&server->vectord.actor);
         lh_actor_join(&server->vectord.actor);
         for (uint32_t i = 0; i < server->worker_count; i++) {
             lh_actor_stop(&server->workers[i].actor);
             lh_actor_join(&server->workers[i].actor);
-            lh_actor_deinit(&server->workers[i].actor);
         }
+        for (uint32_t i = 0; i < server->decoders_made; i++)
+            lh_decoder_actor_deinit(&server->decoders[i]);
+        for (uint32_t i = 0; i < server->worker_count; i++)
+            lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
         lh_http_server_destroy(server->http);
     }

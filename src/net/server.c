@@ -389,7 +389,8 @@ void lh_http_server_finish(struct lh_http_server *server)
     for (struct lh__link *at = server->conns.next; at != &server->conns; at = at->next) {
         lh__conn_abort(lh__conn_of(at, all)); /* unlinked when libuv has closed it */
     }
-    uv_close((uv_handle_t *)&server->async, NULL);
+    /* Not closed before destroy: a thread may have pushed its last reply and not yet woken us. */
+    uv_unref((uv_handle_t *)&server->async);
     uv_close((uv_handle_t *)&server->ticker, NULL);
     uv_close((uv_handle_t *)&server->prepare, NULL);
     for (unsigned i = 0; i < server->signal_count; i++) {
@@ -405,6 +406,7 @@ void lh_http_server_destroy(struct lh_http_server *server)
         return;
     }
     lh_http_server_finish(server);
+    uv_close((uv_handle_t *)&server->async, NULL);
     uv_run(&server->loop, UV_RUN_DEFAULT); /* close callbacks */
     err = uv_loop_close(&server->loop);
     assert(err == 0);
