@@ -8,17 +8,43 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *lh__reason(int status)
+static const struct {
+    int status;
+    struct lh_str reason;
+} lh__reasons[] = {
+    {201, LH_STR("Created")},
+    {202, LH_STR("Accepted")},
+    {204, LH_STR("No Content")},
+    {400, LH_STR("Bad Request")},
+    {401, LH_STR("Unauthorized")},
+    {403, LH_STR("Forbidden")},
+    {404, LH_STR("Not Found")},
+    {405, LH_STR("Method Not Allowed")},
+    {408, LH_STR("Request Timeout")},
+    {409, LH_STR("Conflict")},
+    {411, LH_STR("Length Required")},
+    {413, LH_STR("Content Too Large")},
+    {414, LH_STR("URI Too Long")},
+    {415, LH_STR("Unsupported Media Type")},
+    {417, LH_STR("Expectation Failed")},
+    {429, LH_STR("Too Many Requests")},
+    {431, LH_STR("Request Header Fields Too Large")},
+    {500, LH_STR("Internal Server Error")},
+    {501, LH_STR("Not Implemented")},
+    {503, LH_STR("Service Unavailable")},
+    {505, LH_STR("HTTP Version Not Supported")},
+    {507, LH_STR("Insufficient Storage")},
+};
+
+/* May be empty (RFC 9112 section 4). */
+static struct lh_str lh__reason(int status)
 {
-    switch (status) {
-#define XX(num, name, string) \
-    case num:                 \
-        return #string;
-        HTTP_STATUS_MAP(XX)
-#undef XX
-    default:
-        return "UNKNOWN";
+    for (size_t i = 0; i < sizeof lh__reasons / sizeof *lh__reasons; i++) {
+        if (lh__reasons[i].status == status) {
+            return lh__reasons[i].reason;
+        }
     }
+    return LH_STR("");
 }
 
 static void lh__append_number(struct lh_buf *out, uint64_t number)
@@ -54,7 +80,7 @@ static void lh__append_status_line(struct lh_buf *out, int status)
     LH__APPEND(out, "HTTP/1.1 ");
     lh__append_number(out, (uint64_t)status);
     lh_buf_append_char(out, ' ');
-    lh_buf_append_str(out, lh_str_of(lh__reason(status)));
+    lh_buf_append_str(out, lh__reason(status));
     LH__APPEND(out, "\r\n");
 }
 

@@ -1,0 +1,260 @@
+"""A lakehoused of one's own on free ports, and a client that keeps its connection.
+
+LAKEHOUSED names the binary. Everything is the standard library's."""
+
+import base64
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+SANITIZED_SLOWDOWN = 10  # what a sanitizer's build may take longer
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def seeded(name):
+    """A random generator; LH_TEST_SEED replays a run."""
+    seed = int(os.environ.get("LH_TEST_SEED", time.time_ns() & 0xFFFFFFFF))
+    print(f"{name}: LH_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def float32(value):
+    """The nearest float32, as the server keeps it."""
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def to_base64(vector):
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def code(self):
+        return self.json["error"]["code"]
+
+    @property
+    def message(self):
+        return self.json["error"]["message"]
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+class Client:
+    """One keep-alive connection."""
+
+    def __init__(self, port, timeout=60):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        self.connection.close()
+
+    @property
+    def socket(self):
+        return self.connection.sock
+
+    def request(self, method, path, body=None, headers=None, chunked=False):
+        headers = dict(headers or {})
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body, allow_nan=True).encode()
+            headers.setdefault("Content-Type", "application/json")
+        elif isinstance(body, str):
+            body = body.encode()
+        self.connection.request(method, path, body, headers, encode_chunked=chunked)
+        response = self.connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+
+    def get(self, path, **kw):
+        return self.request("GET", path, **kw)
+
+    def post(self, path, body, **kw):
+        return self.request("POST", path, body, **kw)
+
+    def delete(self, path, **kw):
+        return self.request("DELETE", path, **kw)
+
+    # ---- vectors ----
+
+    def create(self, name, dimension, **options):
+        answer = self.post("/v1/vectors/index", {"name": name, "dimension": dimension, **options})
+        assert answer.status == 201, answer
+        return Index(self, name)
+
+    def index(self, name):
+        return Index(self, name)
+
+
+class Index:
+    """One index through one client."""
+
+    def __init__(self, client, name):
+        self.client = client
+        self.name = name
+        self.path = "/v1/vectors/index/" + name
+
+    def info(self):
+        answer = self.client.get(self.path)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def drop(self):
+        return self.client.delete(self.path)
+
+    def try_add(self, items):
+        return self.client.post(self.path + "/add", {"items": items})
+
+    def add(self, items):
+        answer = self.try_add(items)
+        assert answer.status == 200, answer
+        return answer.json
+
+    def add_lines(self, lines, **kw):
+        return self.client.post(
+            self.path + "/add", lines, headers={"Content-Type": "application/x-ndjson"}, **kw
+        )
+
+    def try_search(self, **body):
+        return self.client.post(self.path + "/search", body)
+
+    def search(self, vector, **options):
+        answer = self.try_search(vector=vector, **options)
+        assert answer.status == 200, answer
+        return answer.json["results"]
+
+    def item_path(self, item_id):
+        return self.path + "/items/" + urllib.parse.quote(item_id, safe="")
+
+    def get(self, item_id):
+        return self.client.get(self.item_path(item_id))
+
+    def delete(self, item_id):
+        return self.client.delete(self.item_path(item_id))
+
+    def delete_many(self, ids):
+        answer = self.client.post(self.path + "/delete", {"ids": ids})
+        assert answer.status == 200, answer
+        return answer.json["deleted"]
+
+    def page(self, **query):
+        query = {key: value for key, value in query.items() if value is not None}
+        answer = self.client.get(self.path + "/items?" + urllib.parse.urlencode(query))
+        assert answer.status == 200, answer
+        return answer.json
+
+    def pages(self, **query):
+        """All items, page by page."""
+        cursor = None
+        while True:
+            page = self.page(cursor=cursor, **query)
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
+
+
+class Server:
+    """Started by the constructor, ready when it returns; stop() in order, kill() otherwise."""
+
+    def __init__(self, *sets, prepare=None, env=None):
+        self.port = free_port()
+        self.vectord_port = free_port()
+        self.log = tempfile.TemporaryFile()
+        command = [os.environ["LAKEHOUSED"]]
+        for setting in (
+            f"gateway.bind=127.0.0.1:{self.port}",
+            f"vectord.bind=127.0.0.1:{self.vectord_port}",
+            *sets,
+        ):
+            command += ["--set", setting]
+        self.process = subprocess.Popen(
+            command, stderr=self.log, preexec_fn=prepare, env=dict(os.environ, **(env or {}))
+        )
+        self.wait_until_ready()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *exc):
+        if self.process.poll() is None:
+            self.stop()
+        self.log.close()
+
+    def wait_until_ready(self):
+        for _ in range(600):
+            if self.process.poll() is not None:
+                raise AssertionError(f"exit {self.process.returncode} at start: {self.log_text()}")
+            try:
+                with self.client() as client:
+                    if client.get("/readyz").status == 200:
+                        return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError("not ready in time: " + self.log_text())
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def client(self, **kw):
+        return Client(self.port, **kw)
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            for line in status:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+    def is_sanitized(self):
+        with open(f"/proc/{self.process.pid}/maps") as maps:
+            return any("libasan" in line or "libtsan" in line for line in maps)
+
+    def metric(self, name, **labels):
+        """The sum of a metric's samples that carry these labels."""
+        total = 0.0
+        with self.client() as client:
+            for line in client.get("/metrics").body.decode().splitlines():
+                if line.startswith(name) and line[len(name)] in "{ ":
+                    if all(f'{key}="{value}"' in line for key, value in labels.items()):
+                        total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def stop(self, timeout=60):
+        """SIGTERM, and the exit code, which is 0 for a stop in order."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout)
+        assert code == 0, f"exit {code}: {self.log_text()[-4000:]}"
+        return code
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
