@@ -153,12 +153,11 @@ static enum lh_status lh__check_size(const struct lh_http_call *call, struct lh_
 static const struct {
     struct lh_str name;
     enum lh_http_method method;
-    bool is_head;
     bool is_options;
 } lh__methods[] = {
-    {LH_STR("GET"), LH_HTTP_GET, false, false}, {LH_STR("POST"), LH_HTTP_POST, false, false},
-    {LH_STR("PUT"), LH_HTTP_PUT, false, false}, {LH_STR("DELETE"), LH_HTTP_DELETE, false, false},
-    {LH_STR("HEAD"), LH_HTTP_GET, true, false}, {LH_STR("OPTIONS"), LH_HTTP_METHODS, false, true},
+    {LH_STR("GET"), LH_HTTP_GET, false},  {LH_STR("POST"), LH_HTTP_POST, false},
+    {LH_STR("PUT"), LH_HTTP_PUT, false},  {LH_STR("DELETE"), LH_HTTP_DELETE, false},
+    {LH_STR("HEAD"), LH_HTTP_GET, false}, {LH_STR("OPTIONS"), LH_HTTP_METHODS, true},
 };
 
 #define LH__METHODS (sizeof lh__methods / sizeof *lh__methods)
@@ -213,7 +212,6 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
     }
     call->route = match.routes[lh__methods[method].method];
     call->body_mode = lh__body_mode(call);
-    call->is_head = lh__methods[method].is_head;
     memcpy(call->params, match.params, sizeof match.params);
     return lh__check_size(call, error);
 }
@@ -222,11 +220,14 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
 static void lh__request_dispatch(struct lh_http_call *call, bool more)
 {
     struct lh_error error;
+    enum lh_status status;
     unsigned method = 0;
 
     call->started_ns = lh_clock_ns();
-    if (lh__guard_check((struct lh_str){call->head_bytes, call->head_len}, &call->head, &error) !=
-        LH_OK) {
+    status =
+        lh__guard_check((struct lh_str){call->head_bytes, call->head_len}, &call->head, &error);
+    call->is_head = lh_str_eq(call->head.method, LH_STR("HEAD")); /* errors have no body either */
+    if (status != LH_OK) {
         lh__request_fail(call, &error);
         return;
     }

@@ -1,0 +1,541 @@
+"""Connections: framing of bodies, pipelines, keep-alive, closing, deadlines, limits and stop.
+Section numbers are those of RFC 9112 unless another document is named."""
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from conftest import get, post
+
+INDEX = "/v1/vectors/index"
+NO_INDEX = b'{"name":"x"}'  # no dimension: always 400, and never makes an index
+
+
+def chunked(*chunks, trailers=b""):
+    pieces = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in chunks)
+    return pieces + b"0\r\n" + trailers + b"\r\n"
+
+
+def post_chunked(path, framed):
+    return post(path, b"", "Transfer-Encoding: chunked", length=False) + framed
+
+
+# ---- delivery ----
+
+
+def test_a_request_byte_by_byte(server):
+    client = server.connect()
+    for byte in post(INDEX, NO_INDEX):
+        client.send(bytes([byte]))
+        time.sleep(0.0005)
+    answer = client.answer()
+    assert (answer.status, answer.code) == (400, "invalid_argument")
+    client.close()
+
+
+def test_a_chunked_body_byte_by_byte(server):
+    client = server.connect()
+    for byte in post_chunked(INDEX, chunked(NO_INDEX[:5], NO_INDEX[5:])):
+        client.send(bytes([byte]))
+        time.sleep(0.0005)
+    assert client.answer().code == "invalid_argument"
+    client.send(get())
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_s9_3_2_fifty_pipelined_requests_are_answered_in_order(server):
+    client = server.connect()
+    client.send("".join(get("/v1/none-%d" % i) if i % 2 else get() for i in range(50)))
+    for i in range(50):
+        answer = client.answer()
+        assert answer.status == (404 if i % 2 else 200)
+        if i % 2:
+            assert "/v1/none-%d" % i in answer.json()["error"]["message"]
+    assert client.is_quiet(0.1)
+    client.close()
+
+
+def test_s9_3_2_pipelined_requests_that_other_threads_answer_keep_their_order(server):
+    client = server.connect()
+    wave = b""
+    for i in range(50):
+        wave += post(INDEX + "/none-%d/search" % i, b'{"vector":[1]}') + get().encode()
+    client.send(wave)
+    for i in range(50):
+        answer = client.answer()
+        assert (answer.status, answer.code) == (404, "index_not_found")
+        assert client.answer().status == 200
+    client.close()
+
+
+def test_a_body_pipelined_behind_a_body(server):
+    client = server.connect()
+    client.send(post(INDEX, NO_INDEX) + post_chunked(INDEX, chunked(NO_INDEX)) + get().encode())
+    assert [client.answer().status for _ in range(3)] == [400, 400, 200]
+    client.close()
+
+
+# ---- chunked bodies ----
+
+
+@pytest.mark.parametrize("framed", [
+    chunked(b"{}", b"[]", trailers=b"X-Trailer: a\r\n"),
+    b"2;name=value\r\n{}\r\n0\r\n\r\n",
+    b'2;name="quoted"\r\n{}\r\n0;last\r\n\r\n',
+    b"002\r\n{}\r\n000\r\n\r\n",
+    b"A\r\n{        }\r\n0\r\n\r\n",
+], ids=["trailers", "extension", "quoted_extension", "leading_zeros", "upper_case_hexadecimal"])
+def test_s7_1_chunk_extensions_and_trailers_are_ignored(server, framed):
+    client = server.connect()
+    client.send(post_chunked(INDEX, framed) + get().encode())
+    assert client.answer().status == 400  # the body is read, and is not an index
+    assert client.answer().status == 200
+    client.close()
+
+
+@pytest.mark.parametrize("framed", [
+    b"g\r\n{}\r\n0\r\n\r\n",
+    b"-2\r\n{}\r\n0\r\n\r\n",
+    b"0x2\r\n{}\r\n0\r\n\r\n",
+    b"\r\n{}\r\n0\r\n\r\n",
+    b"2\r\n{}xx0\r\n\r\n",
+    b"2\r\n{}\n0\r\n\r\n",
+    b"2\r{}\r\n0\r\n\r\n",
+    b"2 \r\r\n{}\r\n0\r\n\r\n",
+    b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+], ids=["no_number", "negative", "with_0x", "empty_size", "no_crlf_behind_the_data",
+        "lf_behind_the_data", "cr_behind_the_size", "cr_in_the_chunk_line", "over_64_bits"])
+def test_s7_1_malformed_chunks_close_the_connection(server, framed):
+    client = server.connect()
+    client.send(post_chunked(INDEX, framed + get().encode()))
+    answer = client.answer()
+    assert (answer.status, answer.code) == (400, "bad_request")
+    assert answer.closes and client.at_eof()
+    client.close()
+
+
+@pytest.mark.parametrize("framed", [
+    b"2;" + b"a" * 20000 + b"\r\n{}\r\n0\r\n\r\n",
+    b"0" * 20000 + b"2\r\n{}\r\n0\r\n\r\n",
+    b"2\r\n{}\r\n0\r\n" + b"X-Trailer: a\r\n" * 2000 + b"\r\n",
+], ids=["extension", "zeros", "trailers"])
+def test_s7_1_chunk_overhead_is_bounded(server, framed):
+    client = server.connect()
+    client.send(post_chunked(INDEX, framed))
+    assert client.answer().status == 431
+    assert client.at_eof()
+    client.close()
+
+
+# ---- sizes ----
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(start):
+    server = start(server__body_bytes_max="64KiB")
+    client = server.connect()
+    client.send(post(INDEX, b"", "Content-Length: 65537", length=False))
+    answer = client.answer()
+    assert (answer.status, answer.code) == (413, "body_too_large")
+    assert "65537" in answer.json()["error"]["message"]
+    assert "65536" in answer.json()["error"]["message"]
+    client.close()
+
+
+def test_a_chunked_body_over_the_limit_is_refused_while_it_comes(start):
+    server = start(server__body_bytes_max="64KiB")
+    client = server.connect()
+    client.send(post_chunked(INDEX, b""))
+    for _ in range(17):
+        client.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
+    answer = client.answer()
+    assert (answer.status, answer.code) == (413, "body_too_large")
+    assert client.at_eof()
+    client.close()
+
+
+def test_a_client_that_sends_on_after_an_early_error_reads_the_answer(start):
+    server = start(server__body_bytes_max="64KiB")
+    client = server.connect()
+    body = b" " * (8 << 20)
+    client.send(post(INDEX, body))  # far more than socket buffers hold
+    assert client.answer().status == 413
+    assert client.at_eof()
+    client.close()
+
+
+def test_a_small_unwanted_body_keeps_the_connection(server):
+    client = server.connect()
+    client.send(post("/v1/none", b"x" * 60000) + get().encode())
+    answer = client.answer()
+    assert answer.status == 404 and not answer.closes
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_a_large_unwanted_body_closes_the_connection(server):
+    client = server.connect()
+    client.send(post("/v1/none", b"x" * 70000))
+    answer = client.answer()
+    assert answer.status == 404 and answer.closes
+    assert client.at_eof()
+    client.close()
+
+
+def test_a_get_with_a_body_is_answered(server):
+    client = server.connect()
+    client.send(get("/healthz", "Content-Length: 5") + "hello" + get())
+    assert client.answer().status == 200
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_rfc9110_s15_5_12_a_body_needs_its_length(server):
+    client = server.connect()
+    client.send(post(INDEX, length=False))
+    answer = client.answer()
+    assert (answer.status, answer.code) == (411, "length_required")
+    client.send(get())
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_bodies_wait_for_memory_and_are_all_answered(start):
+    server = start(server__body_bytes_max="1MiB", server__body_bytes_in_flight_max="1MiB",
+                   server__header_timeout="20s")
+    first = server.connect()
+    body = b" " * (900 << 10)
+    first.send(post(INDEX, body)[:-1])  # holds 900 KiB of the account
+    second = server.connect()
+    second.send(post(INDEX, b"", "Content-Length: 921600", length=False))
+    third = server.connect()
+    third.send(post(INDEX, b"", "Content-Length: 921600", length=False))
+    answer = third.answer()
+    assert (answer.status, answer.code) == (503, "overloaded")
+    assert answer.headers["retry-after"]
+    small = server.connect()
+    small.send(post(INDEX, NO_INDEX))  # a small one does not wait
+    assert small.answer().status == 400
+    assert second.is_quiet(0.2)
+    first.send(b" ")
+    assert first.answer().status == 400
+    second.send(b" " * 921600)
+    assert second.answer().status == 400
+    for client in (first, second, third, small):
+        client.close()
+
+
+# ---- 100-continue ----
+
+
+def test_rfc9110_s10_1_1_a_waiting_client_is_told_to_continue(server):
+    client = server.connect()
+    client.send(post(INDEX, b"", "Expect: 100-continue", "Content-Length: 12", length=False))
+    assert client.answer().status == 100
+    client.send(NO_INDEX)
+    assert client.answer().status == 400
+    client.send(get())
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_rfc9110_s10_1_1_no_continue_when_the_body_is_already_there(server):
+    client = server.connect()
+    client.send(post(INDEX, NO_INDEX, "Expect: 100-continue"))
+    assert client.answer().status == 400
+    client.close()
+
+
+@pytest.mark.parametrize("path,length,status", [("/v1/none", 5, 404), ("/healthz", 5, 405),
+                                                (INDEX, 1 << 40, 413)])
+def test_rfc9110_s10_1_1_an_error_comes_instead_of_continue(server, path, length, status):
+    client = server.connect()
+    client.send(post(path, b"", "Expect: 100-continue", "Content-Length: %d" % length,
+                     length=False))
+    answer = client.answer()
+    assert answer.status == status and answer.closes
+    assert client.at_eof()
+    client.close()
+
+
+def test_rfc9110_s10_1_1_http_1_0_does_not_expect(server):
+    client = server.connect()
+    client.send("POST %s HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n" % INDEX)
+    assert client.is_quiet(0.2)
+    client.send(NO_INDEX)
+    assert client.answer().status == 400
+    client.close()
+
+
+# ---- keep-alive and closing ----
+
+
+def test_s9_3_http_1_1_stays_open(server):
+    client = server.connect()
+    for _ in range(3):
+        client.send(get())
+        assert "connection" not in client.answer().headers
+    client.close()
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "x, close", "keep-alive, close"])
+def test_s9_6_connection_close_closes(server, value):
+    client = server.connect()
+    client.send(get("/healthz", "Connection: " + value) + get())
+    assert client.answer().closes
+    assert client.at_eof()
+    client.close()
+
+
+def test_s9_3_http_1_0_closes(server):
+    client = server.connect()
+    client.send(get(version="1.0"))
+    assert client.answer().closes
+    assert client.at_eof()
+    client.close()
+
+
+def test_s9_3_http_1_0_without_host_is_answered(server):
+    client = server.connect()
+    client.send("GET /healthz HTTP/1.0\r\n\r\n")
+    assert client.answer().status == 200
+    client.close()
+
+
+def test_s9_3_http_1_0_with_keep_alive_stays_open(server):
+    client = server.connect()
+    for _ in range(2):
+        client.send(get("/healthz", "Connection: keep-alive", version="1.0"))
+        assert client.answer().headers["connection"] == "keep-alive"
+    client.close()
+
+
+def test_a_half_closed_client_gets_its_answers(server):
+    client = server.connect()
+    client.send(get() + get("/v1/none") + post(INDEX + "/none/search",
+                                               b'{"vector":[1]}').decode())
+    client.sock.shutdown(socket.SHUT_WR)
+    assert [client.answer().status for _ in range(3)] == [200, 404, 404]
+    assert client.at_eof()
+    client.close()
+
+
+@pytest.mark.parametrize("part", [get()[:20].encode(), post(INDEX, NO_INDEX)[:-3]],
+                         ids=["header", "body"])
+def test_s8_a_request_that_ends_early_is_told_so(server, part):
+    client = server.connect()
+    client.send(part)
+    client.sock.shutdown(socket.SHUT_WR)
+    assert client.answer().code == "bad_request"
+    assert client.at_eof()
+    client.close()
+
+
+def test_clients_that_vanish_in_mid_body_leave_nothing_behind(server):
+    for _ in range(50):
+        client = server.connect()
+        client.send(post(INDEX, b" " * 500000)[:300000])
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()  # a reset
+    deadline = time.monotonic() + 10
+    while True:
+        metrics = server.ask(get("/metrics", "Connection: close")).body.decode()
+        if "lakehoused_http_body_bytes_in_flight 0\n" in metrics:
+            break
+        assert time.monotonic() < deadline, metrics
+        time.sleep(0.05)
+
+
+# ---- deadlines ----
+
+
+def test_a_header_that_does_not_end_is_timed_out(start):
+    server = start(server__header_timeout="300ms")
+    client = server.connect()
+    began = time.monotonic()
+    for byte in get().encode()[:-2]:
+        if select.select([client.sock], [], [], 0.05)[0]:
+            break
+        client.send(bytes([byte]))
+    answer = client.answer()
+    assert (answer.status, answer.code) == (408, "request_timeout")
+    assert 0.25 < time.monotonic() - began < 3
+    assert client.at_eof()
+    client.close()
+
+
+def test_a_connection_without_a_request_is_closed(start):
+    server = start(server__header_timeout="300ms")
+    client = server.connect()
+    assert client.at_eof(timeout=3)
+    client.close()
+
+
+def test_an_idle_connection_is_closed(start):
+    server = start(server__idle_timeout="300ms")
+    client = server.connect()
+    client.send(get())
+    assert client.answer().status == 200
+    began = time.monotonic()
+    assert client.at_eof(timeout=3)
+    assert time.monotonic() - began > 0.25
+    client.close()
+
+
+def test_a_body_below_its_rate_is_timed_out_after_its_grace(start):
+    server = start(server__body_rate_min="1KiB")
+    client = server.connect(timeout=20)
+    client.send(post(INDEX, NO_INDEX)[:-1])
+    began = time.monotonic()
+    answer = client.answer()
+    assert (answer.status, answer.code) == (408, "request_timeout")
+    assert 9 < time.monotonic() - began < 13
+    client.close()
+
+
+def test_a_client_that_does_not_read_is_closed(start):
+    server = start(server__write_timeout="500ms")
+    client = server.connect()
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wave = get("/openapi.json").encode() * 100
+    client.sock.settimeout(0.3)
+    deadline = time.monotonic() + 15
+    with pytest.raises(OSError) as failed:
+        while time.monotonic() < deadline:  # the server stops reading, then closes
+            try:
+                client.sock.send(wave)
+            except (socket.timeout, BlockingIOError):
+                pass
+    assert isinstance(failed.value, (ConnectionResetError, BrokenPipeError))
+    client.close()
+
+
+# ---- many connections ----
+
+
+def test_a_connection_over_the_limit_is_told_so(start):
+    server = start(server__connections_max=4)
+    held = [server.connect() for _ in range(4)]
+    for client in held:
+        client.send(get())
+        assert client.answer().status == 200
+    client = server.connect()
+    answer = client.answer()
+    assert (answer.status, answer.code) == (503, "overloaded")
+    assert answer.closes and answer.headers["retry-after"]
+    assert client.at_eof()
+    client.close()
+    held.pop().close()
+    deadline = time.monotonic() + 5
+    while server.ask(get()).status != 200:
+        assert time.monotonic() < deadline
+    for client in held:
+        client.close()
+
+
+def test_idle_and_slow_connections_keep_nobody_waiting(server):
+    idle = [server.connect() for _ in range(600)]
+    slow = [server.connect() for _ in range(200)]
+    for client in slow:
+        client.send(post(INDEX, NO_INDEX)[:40])
+    client = server.connect()
+    for _ in range(200):
+        began = time.monotonic()
+        client.send(get())
+        assert client.answer().status == 200
+        assert time.monotonic() - began < 1
+    for other in [*idle, *slow, client]:
+        other.close()
+
+
+# ---- stop ----
+
+
+def test_stop_closes_idle_connections_and_ends_with_0(start):
+    server = start()
+    client = server.connect()
+    client.send(get())
+    assert client.answer().status == 200
+    server.stop()
+    assert server.wait() == 0
+    assert client.at_eof()
+    client.close()
+
+
+def test_stop_answers_a_request_that_is_coming_in(start):
+    server = start()
+    client = server.connect()
+    request = post(INDEX, NO_INDEX)
+    client.send(request[:-4])
+    time.sleep(0.2)
+    server.stop()
+    time.sleep(0.2)
+    client.send(request[-4:])
+    answer = client.answer()
+    assert answer.status == 400 and answer.closes
+    assert client.at_eof()
+    assert server.wait() == 0
+    client.close()
+
+
+def test_stop_gives_up_on_a_request_that_never_comes(start):
+    server = start(server__drain_timeout="500ms")
+    client = server.connect()
+    client.send(post(INDEX, NO_INDEX)[:-4])
+    time.sleep(0.2)
+    server.stop()
+    began = time.monotonic()
+    assert server.wait() == 0
+    assert time.monotonic() - began < 5
+    client.close()
+
+
+def test_a_second_signal_aborts(start):
+    server = start(server__drain_timeout="1h")
+    client = server.connect()
+    client.send(post(INDEX, NO_INDEX)[:-4])
+    time.sleep(0.2)
+    server.stop()
+    time.sleep(0.2)
+    assert server.process.poll() is None
+    server.stop()
+    server.wait(10)
+    client.close()
+
+
+def test_stop_under_load_cuts_no_answer(start):
+    server = start()
+    counts = []
+
+    def load():
+        answered = 0
+        try:
+            client = server.connect()
+            while True:
+                client.send(get())
+                answer = client.answer()
+                assert answer.status == 200
+                answered += 1
+                if answer.closes:
+                    assert client.at_eof()
+                    break
+        except (ConnectionError, AssertionError) as error:
+            if isinstance(error, AssertionError) and "closed before an answer: b''" not in str(error):
+                counts.append(error)
+                return
+        counts.append(answered)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    server.stop()
+    assert server.wait() == 0
+    for thread in threads:
+        thread.join()
+    assert len(counts) == 8 and all(isinstance(n, int) and n > 0 for n in counts), counts
