@@ -8,20 +8,11 @@ import json
 import os
 import random
 import signal
-import socket
 import struct
 import subprocess
 import tempfile
 import time
 import urllib.parse
-
-SANITIZED_SLOWDOWN = 10  # what a sanitizer's build may take longer
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def seeded(name):
@@ -34,6 +25,11 @@ def seeded(name):
 def float32(value):
     """The nearest float32, as the server keeps it."""
     return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def floats(vector):
+    """What the shortest decimals of an answer stand for."""
+    return [float32(value) for value in vector]
 
 
 def to_base64(vector):
@@ -181,48 +177,51 @@ class Index:
 
 
 class Server:
-    """Started by the constructor, ready when it returns; stop() in order, kill() otherwise."""
+    """Started by the constructor, ready when it returns; stop() in order, kill() otherwise.
+
+    Its log goes to a file, so that a server that logs much never waits for a reader."""
 
     def __init__(self, *sets, prepare=None, env=None):
-        self.port = free_port()
-        self.vectord_port = free_port()
         self.log = tempfile.TemporaryFile()
         command = [os.environ["LAKEHOUSED"]]
-        for setting in (
-            f"gateway.bind=127.0.0.1:{self.port}",
-            f"vectord.bind=127.0.0.1:{self.vectord_port}",
-            *sets,
-        ):
+        for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0", *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(
             command, stderr=self.log, preexec_fn=prepare, env=dict(os.environ, **(env or {}))
         )
-        self.wait_until_ready()
+        ports = self.wait_for_ports()
+        self.port = ports["gateway"]
+        self.vectord_port = ports["vectord"]
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *exc):
-        if self.process.poll() is None:
+        if kind is None and self.process.poll() is None:
             self.stop()
+        self.kill()
         self.log.close()
 
-    def wait_until_ready(self):
-        for _ in range(600):
-            if self.process.poll() is not None:
-                raise AssertionError(f"exit {self.process.returncode} at start: {self.log_text()}")
-            try:
-                with self.client() as client:
-                    if client.get("/readyz").status == 200:
-                        return
-            except OSError:
-                pass
-            time.sleep(0.05)
+    def wait_for_ports(self):
+        for _ in range(1200):
+            events = self.events()
+            if any(event["event"] == "started" for event in events):
+                return {
+                    event["service"]: int(event["bind"].rsplit(":", 1)[1])
+                    for event in events
+                    if event["event"] == "listening"
+                }
+            assert self.process.poll() is None, f"it ended: {self.log_text()}"
+            time.sleep(0.025)
         raise AssertionError("not ready in time: " + self.log_text())
 
     def log_text(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def events(self):
+        """The log's lines that are whole."""
+        lines = self.log_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def client(self, **kw):
         return Client(self.port, **kw)
@@ -248,12 +247,11 @@ class Server:
                         total += float(line.rsplit(" ", 1)[1])
         return total
 
-    def stop(self, timeout=60):
-        """SIGTERM, and the exit code, which is 0 for a stop in order."""
+    def stop(self, timeout=120):
+        """SIGTERM; a stop in order ends with 0."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout)
         assert code == 0, f"exit {code}: {self.log_text()[-4000:]}"
-        return code
 
     def kill(self):
         self.process.kill()
