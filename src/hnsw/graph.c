@@ -8,6 +8,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Below, the members of a group would be too large a part of one another's neighbours. */
+#define GROUP_LIVE_MIN 1024u
+
 static uint64_t mix(uint64_t x)
 {
     /* splitmix64 (Steele, Lea, Flood 2014) */
@@ -83,10 +86,12 @@ enum lh_status lh__graph_create(const struct lh_graph_options *options,
     for (uint32_t i = 0; i < options->dimension; i++) {
         made->rotation[i] = (uint32_t)mix(~options->seed ^ mix(i));
     }
-    status = lh__pool_reserve(&made->pool, made->beam_width);
-    if (status != LH_OK) {
-        goto done;
+    for (uint32_t i = 0; i < LH__WALKS; i++) {
+        if (lh__pool_reserve(&made->walks[i].pool, made->beam_width) != LH_OK) {
+            goto done;
+        }
     }
+    status = LH_OK;
     *graph = made;
     made = NULL;
 done:
@@ -105,7 +110,9 @@ void lh_graph_destroy(struct lh_graph *graph)
         return;
     }
     lh__tables_release(graph);
-    lh__pool_deinit(&graph->pool);
+    for (uint32_t i = 0; i < LH__WALKS; i++) {
+        lh__pool_deinit(&graph->walks[i].pool);
+    }
     free(graph->reranked);
     free(graph->query_code);
     free(graph->rotation);
@@ -162,12 +169,22 @@ static uint32_t slot_take(struct lh_graph *graph)
 
 void lh_graph_add(struct lh_graph *graph, const float *rows, uint32_t count, uint32_t *nodes)
 {
+    uint32_t group[LH__WALKS];
+    uint32_t grouped = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t node = slot_take(graph);
-        lh__encode_node(graph, node, rows + (size_t)i * graph->options.dimension);
-        lh__link(graph, node);
-        graph->live++;
         nodes[i] = node;
+        lh__encode_node(graph, node, rows + (size_t)i * graph->options.dimension);
+        if (lh__level(graph, node) > 0 || graph->live < GROUP_LIVE_MIN) {
+            lh__link(graph, node);
+        } else {
+            group[grouped++] = node;
+        }
+        graph->live++;
+        if (grouped == LH__WALKS || (grouped > 0 && i + 1 == count)) {
+            lh__link_group(graph, group, grouped);
+            grouped = 0;
+        }
     }
 }
 
@@ -222,7 +239,7 @@ bool lh_graph_is_live(const struct lh_graph *graph, uint32_t node)
 
 uint64_t lh_graph_bytes(const struct lh_graph *graph)
 {
-    uint64_t scratch = (uint64_t)graph->pool.room * 8 + graph->code_bytes +
+    uint64_t scratch = (uint64_t)graph->walks[0].pool.room * 8 + graph->code_bytes +
                        (uint64_t)graph->options.dimension * 8 +
                        (uint64_t)graph->reranked_room * sizeof *graph->reranked;
     return sizeof *graph + scratch + lh__tables_bytes(graph);

@@ -14,6 +14,7 @@
 #define LH__SIGN_BITS       (LH__SIGN_WORDS * 64u)
 #define LH__SIGN_LIMITS     1024u /* steps of the Hamming threshold over distances 0..2 */
 #define LH__FLAT_DIMENSIONS 16u   /* up to here a float32 row is no longer than a cache line */
+#define LH__WALKS           4u    /* searches in step; more gained nothing, fewer wait */
 #define LH__LEVEL_MAX       30u
 #define LH__LEVEL_FREE      0x80u           /* top bit of a level: the slot is free */
 #define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
@@ -22,19 +23,30 @@
  * place or moves as a whole. A slot keeps its level, and so its blocks of upper links, for ever:
  * levels are drawn independently of vectors, so a reused slot is as good as a fresh one. */
 struct lh__tables {
-    float *rows;         /* dimension a node, as they went in */
-    int8_t *codes;       /* code_bytes a node */
-    uint64_t *signs;     /* LH__SIGN_WORDS a node, when the prefilter is on */
-    float *weights;      /* scaled norms, when the metric is LH__WEIGHTED */
-    float *norms;        /* of rows */
-    uint32_t *links;     /* links_stride a node: level 0, unused ones LH__NIL at the end */
-    uint32_t *in_degree; /* level-0 links that point here */
-    uint8_t *checked;    /* how long a prefix of links was chosen against one another */
-    uint8_t *levels;     /* and LH__LEVEL_FREE */
-    uint32_t *upper_at;  /* first block of upper links, LH__NIL when the level is 0 */
-    uint8_t *visited;    /* equals `epoch`: seen by the search under way */
+    float *rows;                 /* dimension a node, as they went in */
+    int8_t *codes;               /* code_bytes a node */
+    uint64_t *signs;             /* LH__SIGN_WORDS a node, when the prefilter is on */
+    float *weights;              /* scaled norms, when the metric is LH__WEIGHTED */
+    float *norms;                /* of rows */
+    uint32_t *links;             /* links_stride a node: level 0, unused ones LH__NIL at the end */
+    uint32_t *in_degree;         /* level-0 links that point here */
+    uint8_t *checked;            /* how long a prefix of links was chosen against one another */
+    uint8_t *levels;             /* and LH__LEVEL_FREE */
+    uint32_t *upper_at;          /* first block of upper links, LH__NIL when the level is 0 */
+    uint8_t *visited[LH__WALKS]; /* equals the walk's epoch: seen by its search */
 };
 #define LH__TABLES (sizeof(struct lh__tables) / sizeof(void *))
+
+/* One search of one level: its query, its candidates, and the links read but not compared yet. */
+struct lh__walk {
+    struct lh__query query;
+    struct lh__pool pool;
+    uint8_t *visited;
+    uint8_t epoch;
+    uint32_t at;    /* no candidate before it is unexpanded */
+    uint32_t count; /* of `nodes` */
+    uint32_t nodes[2 * LH_M_MAX];
+};
 
 struct lh_graph {
     struct lh__tables t;
@@ -65,11 +77,10 @@ struct lh_graph {
     uint32_t free_head;
     uint32_t free_count;
     uint32_t entry; /* LH__NIL when empty */
-    uint8_t epoch;
     struct lh_graph_stats stats;
 
     /* Scratch. */
-    struct lh__pool pool;
+    struct lh__walk walks[LH__WALKS];
     float *work;        /* one row, rotated */
     int8_t *query_code; /* one code */
     uint32_t *rotation; /* random signs */
@@ -156,9 +167,9 @@ float lh__exact_distance(const struct lh_graph *graph, const float *query, float
 
 /* insert.c */
 void lh__link(struct lh_graph *graph, uint32_t node);
-void lh__link_beam(struct lh_graph *graph, const struct lh__query *query, uint32_t level);
-void lh__descend(struct lh_graph *graph, const struct lh__query *query, uint32_t level);
-void lh__visit_none(struct lh_graph *graph);
+void lh__link_group(struct lh_graph *graph, const uint32_t *nodes, uint32_t count);
+void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level);
+void lh__walk_start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef);
 
 /* prune.c: one node's list of links. */
 void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,

@@ -10,6 +10,7 @@
 
 struct lh_graph;
 struct lh__pool;
+struct lh__walk;
 
 /* How codes of two vectors become a distance that orders like the true one. */
 enum lh__metric {
@@ -53,10 +54,12 @@ struct lh__kernels {
     void (*distances)(struct lh_graph *graph, const struct lh__query *query, const uint32_t *nodes,
                       uint32_t count, float *distances);
 
-    /* Beam search of one level. The pool holds the entry points, and afterwards the nearest found;
-     * its capacity is ef. */
-    void (*beam)(struct lh_graph *graph, const struct lh__query *query, uint32_t level,
-                 struct lh__pool *pool);
+    /* Beam searches of one level, in step. Each pool holds the entry points, and afterwards the
+     * nearest found; its capacity is ef. */
+    void (*beam)(struct lh_graph *graph, struct lh__walk *walks, uint32_t count, uint32_t level);
+
+    /* Puts a candidate in its place, unless it is not below the bound. */
+    void (*pool_put)(struct lh__pool *pool, float distance, uint32_t node);
 
     /* Malkov and Yashunin's neighbour selection (algorithm 4), with alpha. */
     void (*select)(struct lh_graph *graph, const struct lh__candidates *candidates,
@@ -75,7 +78,9 @@ struct lh__kernels {
     /* Four int8 dot products; `bytes` is a multiple of 64, everything 64-byte aligned. */
     void (*code_dot4)(const int8_t *query, const int8_t *const codes[4], size_t bytes,
                       float dots[4]);
-    uint32_t (*hamming)(const uint64_t *a, const uint64_t *b); /* LH__SIGN_WORDS words */
+
+    /* Differing bits of four times LH__SIGN_WORDS words, 64-byte aligned. */
+    void (*hamming4)(const uint64_t *signs, const uint64_t *const x[4], int32_t bits[4]);
 };
 
 /* The i-th set compiled in, best first; NULL past the end. Not all need be usable here. */

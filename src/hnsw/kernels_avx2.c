@@ -8,6 +8,7 @@
 #include <string.h>
 
 typedef float f4 __attribute__((vector_size(16)));
+typedef int32_t i4 __attribute__((vector_size(16)));
 
 /* |query| times sign-transferred codes: maddubs takes unsigned times signed. Pairs of products stay
  * within 16 bits: 2 * 127 * 127 = 32258. */
@@ -81,6 +82,26 @@ static inline uint32_t count_le(const float *distances, uint32_t count, float d)
     return below;
 }
 
+/* Aligned blocks only: what one insertion stores, the next can read before it reaches the cache. */
+static inline void insert_word(void *words, uint32_t at, uint32_t count, uint32_t word)
+{
+    const __m256i rotate_up = _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6);
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i *block = (__m256i *)words + at / 8;
+    __m256i *end = (__m256i *)words + count / 8;
+    __m256i place = _mm256_set1_epi32((int)(at % 8));
+    __m256i here = _mm256_load_si256(block);
+    __m256i last = _mm256_permutevar8x32_epi32(here, rotate_up);
+    __m256i moved = _mm256_blendv_epi8(here, last, _mm256_cmpgt_epi32(lanes, place));
+    _mm256_store_si256(block, _mm256_blendv_epi8(moved, _mm256_set1_epi32((int)word),
+                                                 _mm256_cmpeq_epi32(lanes, place)));
+    for (block++; block <= end; block++) {
+        __m256i rotated = _mm256_permutevar8x32_epi32(_mm256_load_si256(block), rotate_up);
+        _mm256_store_si256(block, _mm256_blend_epi32(rotated, last, 1));
+        last = rotated;
+    }
+}
+
 static inline uint32_t count_links(const uint32_t *links, uint32_t stride)
 {
     __m256i nil = _mm256_set1_epi32(-1);
@@ -95,13 +116,20 @@ static inline uint32_t count_links(const uint32_t *links, uint32_t stride)
     return stride;
 }
 
-static inline uint32_t hamming(const uint64_t *a, const uint64_t *b)
+static inline i4 hamming4(const uint64_t *signs, const uint64_t *const x[4])
 {
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < LH__SIGN_WORDS; i++) {
-        bits += (uint32_t)__builtin_popcountll(a[i] ^ b[i]);
+    i4 bits = {0};
+    for (int j = 0; j < 4; j++) {
+        for (uint32_t i = 0; i < LH__SIGN_WORDS; i++) {
+            bits[j] += __builtin_popcountll(signs[i] ^ x[j][i]);
+        }
     }
     return bits;
+}
+
+static inline uint32_t below(f4 distances, float bound)
+{
+    return (uint32_t)_mm_movemask_ps(_mm_cmplt_ps((__m128)distances, _mm_set1_ps(bound)));
 }
 
 static inline float sum8(__m256 x)

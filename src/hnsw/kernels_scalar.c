@@ -7,6 +7,7 @@
 #include <string.h>
 
 typedef float f4 __attribute__((vector_size(16)));
+typedef int32_t i4 __attribute__((vector_size(16)));
 
 static inline f4 dot_codes(const int8_t *query, const int8_t *const x[4], size_t bytes)
 {
@@ -94,6 +95,13 @@ static inline uint32_t count_le(const float *distances, uint32_t count, float d)
     return low;
 }
 
+static inline void insert_word(void *words, uint32_t at, uint32_t count, uint32_t word)
+{
+    uint32_t *place = (uint32_t *)words + at;
+    memmove(place + 1, place, (count - at) * sizeof *place);
+    memcpy(place, &word, sizeof word);
+}
+
 static inline uint32_t count_links(const uint32_t *links, uint32_t stride)
 {
     uint32_t count = 0;
@@ -103,13 +111,24 @@ static inline uint32_t count_links(const uint32_t *links, uint32_t stride)
     return count;
 }
 
-static inline uint32_t hamming(const uint64_t *a, const uint64_t *b)
+static inline i4 hamming4(const uint64_t *signs, const uint64_t *const x[4])
 {
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < LH__SIGN_WORDS; i++) {
-        bits += (uint32_t)__builtin_popcountll(a[i] ^ b[i]);
+    i4 bits = {0};
+    for (int j = 0; j < 4; j++) {
+        for (uint32_t i = 0; i < LH__SIGN_WORDS; i++) {
+            bits[j] += __builtin_popcountll(signs[i] ^ x[j][i]);
+        }
     }
     return bits;
+}
+
+static inline uint32_t below(f4 distances, float bound)
+{
+    uint32_t mask = 0;
+    for (uint32_t j = 0; j < 4; j++) {
+        mask |= (uint32_t)(distances[j] < bound) << j;
+    }
+    return mask;
 }
 
 #include "hnsw/traverse.inc"

@@ -7,7 +7,7 @@
 
 static enum lh_status reserve(struct lh_graph *graph, uint32_t ef, uint32_t rerank)
 {
-    if (lh__pool_reserve(&graph->pool, ef) != LH_OK) {
+    if (lh__pool_reserve(&graph->walks[0].pool, ef) != LH_OK) {
         return LH_OUT_OF_MEMORY;
     }
     if (rerank > graph->reranked_room) {
@@ -40,7 +40,7 @@ static void prefetch_row(const struct lh_graph *graph, uint32_t node)
 
 static void rerank(struct lh_graph *graph, const float *query, float norm, uint32_t count)
 {
-    const uint32_t *nodes = graph->pool.nodes;
+    const uint32_t *nodes = graph->walks[0].pool.nodes;
     for (uint32_t i = 0; i < count; i++) {
         if (i + 4 < count) {
             prefetch_row(graph, nodes[i + 4]);
@@ -69,18 +69,12 @@ enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint3
     }
     struct lh__encoded encoded = {.code = graph->query_code, .signs = graph->query_signs};
     lh__encode(graph, query, &encoded);
-    struct lh__query prepared = lh__query_make(graph, encoded.code, encoded.signs, encoded.weight);
-    struct lh__pool *pool = &graph->pool;
-    lh__descend(graph, &prepared, 0);
-    float distance = pool->distances[0];
-    lh__pool_reset(pool, ef);
-    pool->distances[0] = distance;
-    pool->count = 1;
-    pool->bound = ef == 1 ? distance : INFINITY;
-    lh__visit_none(graph);
-    graph->t.visited[pool->nodes[0]] = graph->epoch;
-    graph->kernels->beam(graph, &prepared, 0, pool);
-    exact = exact > pool->count ? pool->count : exact;
+    struct lh__walk *walk = &graph->walks[0];
+    walk->query = lh__query_make(graph, encoded.code, encoded.signs, encoded.weight);
+    lh__walk_descend(graph, walk, 0);
+    lh__walk_start(graph, walk, ef);
+    graph->kernels->beam(graph, walk, 1, 0);
+    exact = exact > walk->pool.count ? walk->pool.count : exact;
     rerank(graph, query, encoded.norm, exact);
     *found = k < exact ? k : exact;
     for (uint32_t i = 0; i < *found; i++) {

@@ -10,6 +10,11 @@
 
 #define UPPER LH__TABLES /* the place of the upper links in `mapped`, after the node tables */
 
+#define PAGE_BYTES 4096u
+#define HUGE_BYTES (2u << 20)
+#define HUGE_FROM_BYTES \
+    (4u << 20) /* smaller tables fit the TLB, and many small indexes stay small */
+
 /* Bytes a slot in the i-th table, in the order of struct lh__tables; 0 when the graph has none. */
 static size_t stride_of(const struct lh_graph *graph, size_t i)
 {
@@ -24,6 +29,9 @@ static size_t stride_of(const struct lh_graph *graph, size_t i)
         sizeof(uint8_t),
         sizeof(uint8_t),
         sizeof(uint32_t),
+        sizeof(uint8_t),
+        sizeof(uint8_t),
+        sizeof(uint8_t),
         sizeof(uint8_t),
         graph->upper_stride * sizeof(uint32_t),
     };
@@ -49,6 +57,45 @@ static void table_set(struct lh_graph *graph, size_t i, void *base)
     }
 }
 
+static void *grow_small(const struct lh_graph *graph, size_t i, size_t bytes)
+{
+    if (graph->mapped[i] > 0) {
+        return mremap(table_get(graph, i), graph->mapped[i], bytes, MREMAP_MAYMOVE);
+    }
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+/* Random reads over a large table miss the TLB on every node: huge pages, which must be aligned,
+ * spare most of that. The old pages move to the start of an aligned range. */
+static void *grow_huge(const struct lh_graph *graph, size_t i, size_t *bytes)
+{
+    size_t size = (*bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+    char *range = mmap(NULL, size + HUGE_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    size_t before = (HUGE_BYTES - (uintptr_t)range % HUGE_BYTES) % HUGE_BYTES;
+    char *base = range + before;
+    if (before > 0) {
+        munmap(range, before);
+    }
+    if (before < HUGE_BYTES) {
+        munmap(base + size, HUGE_BYTES - before);
+    }
+    madvise(base, size, MADV_HUGEPAGE); /* a hint: without, it is only slower */
+    if (graph->mapped[i] > 0) {
+        size_t old = graph->mapped[i];
+        if (mremap(table_get(graph, i), old, old, MREMAP_MAYMOVE | MREMAP_FIXED, base) != base) {
+            munmap(base, size);
+            return MAP_FAILED;
+        }
+        madvise(base, size, MADV_HUGEPAGE);
+    }
+    *bytes = size;
+    return base;
+}
+
 static enum lh_status table_grow(struct lh_graph *graph, size_t i, uint32_t slots)
 {
     size_t stride = stride_of(graph, i);
@@ -56,13 +103,9 @@ static enum lh_status table_grow(struct lh_graph *graph, size_t i, uint32_t slot
     if (bytes <= graph->mapped[i]) {
         return LH_OK;
     }
-    bytes = (bytes + 4095) / 4096 * 4096;
-    void *base;
-    if (graph->mapped[i] == 0) {
-        base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    } else {
-        base = mremap(table_get(graph, i), graph->mapped[i], bytes, MREMAP_MAYMOVE);
-    }
+    bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    void *base =
+        bytes < HUGE_FROM_BYTES ? grow_small(graph, i, bytes) : grow_huge(graph, i, &bytes);
     if (base == MAP_FAILED) {
         return LH_OUT_OF_MEMORY;
     }
