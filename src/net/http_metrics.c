@@ -66,7 +66,7 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
 {
     char labels[128];
 
-    lh_metrics_family(out, "lakehoused_http_requests_total", "counter",
+    lh_metrics_family(out, "lakehouse_http_requests_total", "counter",
                       "Requests answered, by route and status.");
     for (size_t row = 0; row <= server->options.route_count; row++) {
         for (size_t i = 0; i < LH__STATUSES; i++) {
@@ -74,30 +74,30 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
             if (count > 0) {
                 snprintf(labels, sizeof labels, "route=\"%s\",status=\"%d\"",
                          lh__row_name(server, row), lh__statuses[i]);
-                lh_metrics_sample(out, "lakehoused_http_requests_total", labels, (double)count);
+                lh_metrics_sample(out, "lakehouse_http_requests_total", labels, (double)count);
             }
         }
     }
-    lh_metrics_family(out, "lakehoused_http_request_seconds", "histogram",
+    lh_metrics_family(out, "lakehouse_http_request_seconds", "histogram",
                       "From the end of the header to the answer, by route.");
     for (size_t row = 0; row <= server->options.route_count; row++) {
         snprintf(labels, sizeof labels, "route=\"%s\"", lh__row_name(server, row));
-        lh_metrics_histogram(out, "lakehoused_http_request_seconds", labels,
+        lh_metrics_histogram(out, "lakehouse_http_request_seconds", labels,
                              &server->route_metrics[row].latency);
     }
-    lh__gauge(out, "lakehoused_http_connections", "Open client connections.", server->conn_count);
-    lh__gauge(out, "lakehoused_http_body_bytes_in_flight",
+    lh__gauge(out, "lakehouse_http_connections", "Open client connections.", server->conn_count);
+    lh__gauge(out, "lakehouse_http_body_bytes_in_flight",
               "Bytes of request bodies reserved, being read or with a service.",
               (double)server->body_bytes);
-    lh__gauge(out, "lakehoused_http_body_bytes_waiting",
+    lh__gauge(out, "lakehouse_http_body_bytes_waiting",
               "Bytes of announced request bodies that wait for memory, unread.",
               (double)server->body_bytes_waiting);
-    lh_metrics_family(out, "lakehoused_http_connections_accepted_total", "counter",
+    lh_metrics_family(out, "lakehouse_http_connections_accepted_total", "counter",
                       "Client connections accepted.");
-    lh_metrics_sample(out, "lakehoused_http_connections_accepted_total", "",
+    lh_metrics_sample(out, "lakehouse_http_connections_accepted_total", "",
                       (double)lh_counter_get(&server->accepted));
-    lh_metrics_family(out, "lakehoused_http_connections_refused_total", "counter",
+    lh_metrics_family(out, "lakehouse_http_connections_refused_total", "counter",
                       "Client connections answered 503 because connections_max was reached.");
-    lh_metrics_sample(out, "lakehoused_http_connections_refused_total", "",
+    lh_metrics_sample(out, "lakehouse_http_connections_refused_total", "",
                       (double)lh_counter_get(&server->refused));
 }

@@ -345,7 +345,7 @@ def test_clients_that_vanish_in_mid_body_leave_nothing_behind(server):
     deadline = time.monotonic() + 10
     while True:
         metrics = server.ask(get("/metrics", "Connection: close")).body.decode()
-        if "lakehoused_http_body_bytes_in_flight 0\n" in metrics:
+        if "lakehouse_http_body_bytes_in_flight 0\n" in metrics:
             break
         assert time.monotonic() < deadline, metrics
         time.sleep(0.05)

@@ -113,7 +113,7 @@ def test_openapi_lists_the_routes_that_answer(server):
 def test_metrics_count_by_route_and_status(server):
     def count():
         for line in server.ask(get("/metrics")).body.decode().splitlines():
-            if line.startswith("lakehoused_http_requests_total{") and 'route="none"' in line:
+            if line.startswith("lakehouse_http_requests_total{") and 'route="none"' in line:
                 if 'status="404"' in line:
                     return float(line.rsplit(" ", 1)[1])
         return 0
