@@ -72,8 +72,6 @@ struct lh_http_options {
     void (*on_message)(struct lh_msg *msg, void *context);
     /* Called each timer tick (100 ms) and once after each pass over the mailbox. */
     void (*on_tick)(void *context);
-    /* True: enough is in flight; a new request is not read until it is false again. */
-    bool (*is_saturated)(void *context);
     /* Called once when lh_http_server_stop has drained or its deadline has passed. */
     void (*on_stopped)(void *context);
     const struct lh_log *log;

@@ -35,7 +35,7 @@ struct lh__conn;
 /* Where a call is. */
 enum lh__call_state {
     LH__CALL_HEAD, /* its header is being read */
-    LH__CALL_WAIT, /* checked; waits for credit or for body memory, unread */
+    LH__CALL_WAIT, /* checked; waits for body memory, unread */
     LH__CALL_BODY, /* its body is being read */
     LH__CALL_HELD, /* read to the end: the handler's turn, now or later */
 };
@@ -97,7 +97,7 @@ struct lh__conn {
     uv_tcp_t tcp; /* data: this */
     struct lh_http_server *server;
     struct lh__link all;     /* of the server's connections */
-    struct lh__link waiting; /* for credit or body memory */
+    struct lh__link waiting; /* for body memory */
     struct lh__link ready;   /* to go on in this turn of the loop */
     struct lh_http_call *call;
     struct lh_buf ahead;
@@ -155,7 +155,6 @@ struct lh_http_server {
     struct lh__router *router;
     struct lh__listener *listeners;
     struct lh__link conns;
-    struct lh__link waiting_credit;
     struct lh__link waiting_body;
     struct lh__link ready;
     struct lh__slot *slots;
@@ -235,7 +234,7 @@ void lh__deadline_fired(struct lh_timer *timer, void *arg);
 
 /* Each takes what it can of `bytes` and says how much; 0: nothing more for now. */
 size_t lh__request_read_head(struct lh__conn *conn, const char *bytes, size_t len);
-/* Lets in those that wait, as far as there is credit and body memory. */
+/* Lets in those that wait, as far as there is body memory. */
 void lh__request_let_in(struct lh_http_server *server);
 /* Takes a call out of its line, if it stands in one. */
 void lh__request_wait_over(struct lh_http_call *call);

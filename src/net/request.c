@@ -1,7 +1,7 @@
 /* A request from its first byte to its handler. Loop thread.
  *
  * The header block is gathered in the call's buffer and passes the guard before the parser sees
- * it. Then the request is refused, or waits for credit or body memory, or is begun. What is
+ * it. Then the request is refused, or waits for body memory, or is begun. What is
  * refused with its length known and small keeps its connection; all else closes it lingeringly. */
 #include "net/internal.h"
 
@@ -59,12 +59,6 @@ static void lh__request_begin(struct lh_http_call *call, bool more)
     }
 }
 
-static bool lh__is_saturated(const struct lh_http_server *server)
-{
-    return server->options.is_saturated != NULL &&
-           server->options.is_saturated(server->options.context);
-}
-
 /* Begins the call, or lines it up for body memory, or turns it away. */
 static void lh__request_admit(struct lh_http_call *call, bool more)
 {
@@ -87,20 +81,6 @@ static void lh__request_admit(struct lh_http_call *call, bool more)
     }
 }
 
-/* Health and metrics answer when nothing else does. */
-static void lh__request_line_up(struct lh_http_call *call, bool more)
-{
-    struct lh_http_server *server = call->conn->server;
-
-    if (call->route->services != LH_HTTP_EVERYWHERE &&
-        (!lh__link_is_alone(&server->waiting_credit) || lh__is_saturated(server))) {
-        call->state = LH__CALL_WAIT;
-        lh__link_append(&server->waiting_credit, &call->conn->waiting);
-        return;
-    }
-    lh__request_admit(call, more);
-}
-
 void lh__request_wait_over(struct lh_http_call *call)
 {
     call->conn->server->body_bytes_waiting -= call->body_waiting;
@@ -117,13 +97,6 @@ void lh__request_let_in(struct lh_http_server *server)
         }
         lh__request_wait_over(conn->call);
         lh__request_begin(conn->call, conn->ahead.len > 0);
-        lh__server_ready(conn);
-    }
-    while (!lh__link_is_alone(&server->waiting_credit) && !lh__is_saturated(server)) {
-        struct lh__conn *conn = lh__conn_of(server->waiting_credit.next, waiting);
-        lh__request_wait_over(conn->call);
-        conn->call->state = LH__CALL_BODY;
-        lh__request_admit(conn->call, conn->ahead.len > 0);
         lh__server_ready(conn);
     }
 }
@@ -251,7 +224,7 @@ static void lh__request_dispatch(struct lh_http_call *call, bool more)
     if (lh__route(call, method, &error) != LH_OK) {
         lh_http_answer_error(call, &error);
     } else if (!call->answered) {
-        lh__request_line_up(call, more);
+        lh__request_admit(call, more);
     }
 }
 

@@ -159,7 +159,6 @@ enum lh_status lh_http_server_create(const struct lh_http_options *options,
     made->options = *options;
     made->slot_free = UINT32_MAX;
     lh__link_init(&made->conns);
-    lh__link_init(&made->waiting_credit);
     lh__link_init(&made->waiting_body);
     lh__link_init(&made->ready);
     status = lh__router_create(options->routes, options->route_count, &made->router, error);
