@@ -137,7 +137,8 @@ static int serve(const struct lh_config *config)
         fprintf(stderr, "lakehoused: %s\n", error.text);
         return error.status == LH_CONFIG ? EXIT_USAGE : EXIT_FAILED;
     }
-    lh_server_run(&server);
+    if (!lh_server_run(&server))
+        _exit(EXIT_FAILED); /* its threads are in the middle of something */
     lh_server_stop(&server);
     return EXIT_OK;
 }

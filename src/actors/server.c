@@ -184,10 +184,13 @@ done:
     return status;
 }
 
-void lh_server_run(struct lh_server *server)
+bool lh_server_run(struct lh_server *server)
 {
     lh_http_server_run(server->http);
-    lh_log_line(&server->log, LH_LOG_INFO, "stopped");
+    bool is_in_order = !lh_http_server_was_aborted(server->http);
+    lh_log_line(&server->log, is_in_order ? LH_LOG_INFO : LH_LOG_WARN,
+                is_in_order ? "stopped" : "aborted");
+    return is_in_order;
 }
 
 void lh_server_stop(struct lh_server *server)

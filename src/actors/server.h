@@ -21,9 +21,9 @@ struct lh_server {
 LH_MUST_USE enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
                                            struct lh_error *error);
 
-/* Runs the loop on the calling thread until SIGTERM or SIGINT; a second one ends the process at
- * once with status 1. */
-void lh_server_run(struct lh_server *server);
+/* Runs the loop on the calling thread until SIGTERM or SIGINT. False: a second one came before the
+ * requests in flight were done, so that the threads behind the loop cannot be stopped in order. */
+LH_MUST_USE bool lh_server_run(struct lh_server *server);
 
 /* Stops and joins the threads, and frees everything. */
 void lh_server_stop(struct lh_server *server);

@@ -176,6 +176,7 @@ struct lh_http_server {
     struct lh_counter accepted;
     struct lh_counter refused;
     bool stopping;
+    bool aborted; /* stopped twice */
     bool stopped; /* on_stopped has been called */
     bool finished;
     char read_buffer[LH__READ_BYTES];

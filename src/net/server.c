@@ -361,6 +361,7 @@ static void lh__server_close_listeners(struct lh_http_server *server)
 void lh_http_server_stop(struct lh_http_server *server)
 {
     if (server->stopping) {
+        server->aborted = true;
         lh__server_on_drained(server);
         lh_http_server_finish(server);
         return;
@@ -374,6 +375,11 @@ void lh_http_server_stop(struct lh_http_server *server)
     if (server->conn_count + server->refused_count == 0) {
         lh__server_on_drained(server);
     }
+}
+
+bool lh_http_server_was_aborted(const struct lh_http_server *server)
+{
+    return server->aborted;
 }
 
 void lh_http_server_finish(struct lh_http_server *server)
