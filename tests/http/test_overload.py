@@ -1,0 +1,306 @@
+"""Too many requests, too little memory, clients that vanish: every request gets an answer, and the
+server goes on."""
+
+import json
+import random
+import resource
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from lakehouse_server import Server, seeded, to_base64
+
+GAUSS = random.Random(1)
+POOL = [GAUSS.gauss(0, 1) for _ in range(4096)]  # drawing from it is quick
+
+
+def random_vector(rng, dimension):
+    return rng.choices(POOL, k=dimension)
+
+
+def random_items(rng, prefix, count, dimension):
+    return [
+        {"id": f"{prefix}-{i}", "vector": to_base64(random_vector(rng, dimension))}
+        for i in range(count)
+    ]
+
+
+def run_all(jobs):
+    failures = []
+
+    def run(job):
+        try:
+            job()
+        except BaseException as failure:  # noqa: BLE001: raised below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def raw_request(server, method, path, body):
+    """A connection on which a whole request has been sent and nothing read."""
+    made = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    data = json.dumps(body).encode()
+    made.sendall(
+        f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n".encode() + data
+    )
+    return made
+
+
+def read_answer(made):
+    """Status, header fields in lower case, body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = made.recv(65536)
+        assert piece, f"closed before an answer: {data[:200]!r}"
+        data += piece
+    head, body = data.split(b"\r\n\r\n", 1)
+    fields = dict(row.lower().split(b": ", 1) for row in head.split(b"\r\n")[1:])
+    while len(body) < int(fields.get(b"content-length", 0)):
+        piece = made.recv(65536)
+        assert piece, "closed within a body"
+        body += piece
+    return int(head.split()[1]), fields, body
+
+
+# ---- credits ----
+
+
+def test_adds_beyond_the_credits_wait_and_then_are_refused():
+    rng = seeded("adds beyond credits")
+    with Server("server.add_credits=1", "vectord.shards=1", "server.decoders=1") as server:
+        with server.client() as client:
+            index = client.create("a", 64, ef_construction=800)
+            # One large add holds the only credit; eight may wait for it; the rest are refused.
+            sizes = [4000] + 39 * [20]
+            bodies = [{"items": random_items(rng, n, sizes[n], 64)} for n in range(40)]
+            sockets = [raw_request(server, "POST", index.path + "/add", bodies[0])]
+            wait_until(lambda: server.metric("lakehouse_credits", lane="bulk") == 0)
+            sockets += [raw_request(server, "POST", index.path + "/add", b) for b in bodies[1:]]
+            answers = [read_answer(one) for one in sockets]
+            added = [n for n, (status, _, _) in enumerate(answers) if status == 200]
+            refused = [answer for answer in answers if answer[0] == 503]
+            assert len(added) + len(refused) == 40
+            assert 0 in added and len(added) >= 9 and refused
+            for _, fields, body in refused:
+                assert fields[b"retry-after"].isdigit()
+                assert json.loads(body)["error"]["code"] == "overloaded"
+            # What was answered is there, what was refused is not.
+            for n in range(40):
+                assert index.get(f"{n}-0").status == (200 if n in added else 404)
+            assert index.info()["count"] == sum(len(bodies[n]["items"]) for n in added)
+            assert server.metric("lakehouse_refused_total") == len(refused)
+            assert server.metric("lakehouse_credits", lane="bulk") == 1
+            for one in sockets:
+                one.close()
+
+
+def test_searches_beyond_the_credits_wait_and_then_are_refused():
+    rng = seeded("searches beyond credits")
+    with Server("server.search_credits=1", "vectord.shards=1", "server.decoders=1") as server:
+        with server.client() as client:
+            index = client.create("a", 32)
+            index.add(random_items(rng, "i", 2000, 32))
+            large = {"vectors": [random_vector(rng, 32)] * 300, "k": 900, "ef": 2000}
+            single = {"vector": random_vector(rng, 32), "k": 1}
+            sockets = [raw_request(server, "POST", index.path + "/search", large)]
+            wait_until(lambda: server.metric("lakehouse_credits", lane="express") == 0)
+            sockets += [
+                raw_request(server, "POST", index.path + "/search", single) for _ in range(60)
+            ]
+            answers = [read_answer(one) for one in sockets]
+            statuses = [status for status, _, _ in answers]
+            assert set(statuses) <= {200, 503} and statuses[0] == 200
+            assert statuses.count(200) >= 9 and statuses.count(503) >= 1
+            for status, fields, body in answers[1:]:
+                if status == 503:
+                    assert fields[b"retry-after"].isdigit()
+                else:
+                    assert len(json.loads(body)["results"]) == 1
+            for one in sockets:  # refused or not, each connection goes on
+                one.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+                assert read_answer(one)[0] == 200
+                one.close()
+            assert len(index.search(single["vector"], k=5)) == 5
+
+
+def test_a_search_that_waited_past_its_timeout_is_answered_503():
+    rng = seeded("search timeout")
+    settings = ("server.search_timeout=50ms", "server.search_credits=1", "vectord.shards=1")
+    with Server(*settings) as server:
+        with server.client() as client:
+            index = client.create("a", 32)
+            index.add(random_items(rng, "i", 3000, 32))
+            body = {"vectors": [random_vector(rng, 32)] * 1000, "k": 500, "ef": 4000}
+            sockets = [raw_request(server, "POST", index.path + "/search", body) for _ in range(5)]
+            for one in sockets:
+                status, fields, answer = read_answer(one)
+                assert status == 503 and b"retry-after" in fields
+                assert json.loads(answer)["error"]["code"] == "deadline_exceeded"
+                one.close()
+            assert len(index.search(random_vector(rng, 32), k=3)) == 3
+
+
+# ---- memory ----
+
+
+def fill(index, rng, dimension):
+    """Adds batches until one is refused; the refused answer and how many items there are."""
+    count = 0
+    while True:
+        answer = index.try_add(random_items(rng, f"{index.name}-{count}", 500, dimension))
+        if answer.status != 200:
+            return answer, count
+        assert answer.json == {"added": 500, "updated": 0}
+        count += 500
+        assert count < 1_000_000, "no limit was met"
+
+
+def check_full(server, index, rng, dimension, count):
+    """Searches, reads and deletes go on; nothing of the refused batch is there."""
+    assert index.info()["count"] == count
+    ids = {entry["id"] for entry in index.pages(limit=1000)}
+    assert len(ids) == count and f"{index.name}-{count}-0" not in ids
+    assert len(index.search(random_vector(rng, dimension), k=10)) == 10
+    assert index.get(f"{index.name}-0-7").status == 200
+    assert index.delete(f"{index.name}-0-7").status == 204
+    assert index.get(f"{index.name}-0-7").status == 404
+
+
+def test_an_add_beyond_memory_max_is_refused_whole_and_deleting_makes_room():
+    rng = seeded("memory_max")
+    with Server("server.memory_max=24MiB", "vectord.shards=3") as server, server.client() as client:
+        first = client.create("first", 256, m=8, ef_construction=8)
+        answer, count = fill(first, rng, 256)
+        assert (answer.status, answer.code) == (507, "out_of_memory")
+        assert "25165824" in answer.message and "server.memory_max" in answer.message
+        assert count >= 1000
+        check_full(server, first, rng, 256, count)
+        answer = first.add_lines(
+            "".join(json.dumps(one) + "\n" for one in random_items(rng, "line", 3000, 256))
+        )
+        assert (answer.status, answer.code) == (507, "out_of_memory")
+        assert answer.message.endswith("items were applied before")
+        # Another index has no more room than this one; once it is gone, there is.
+        second = client.create("second", 256, m=8, ef_construction=8)
+        assert second.try_add(random_items(rng, "s", 3000, 256)).status == 507
+        assert second.info()["count"] == 0
+        assert first.drop().status == 204
+        _, count = fill(second, rng, 256)
+        assert count >= 1000
+
+
+def test_concurrent_adds_beyond_memory_max_are_each_applied_whole_or_not_at_all():
+    with Server("server.memory_max=32MiB", "vectord.shards=4") as server, server.client() as client:
+        index = client.create("a", 128, m=8, ef_construction=8)
+        applied = []
+        lock = threading.Lock()
+
+        def add(number):
+            rng = seeded(f"adder {number}")
+            with server.client() as mine:
+                for batch in range(40):
+                    items = random_items(rng, f"{number}-{batch}", 400, 128)
+                    answer = mine.index("a").try_add(items)
+                    assert answer.status in (200, 507), answer
+                    if answer.status == 200:
+                        with lock:
+                            applied.append(f"{number}-{batch}")
+
+        run_all([lambda number=number: add(number) for number in range(4)])
+        assert 0 < len(applied) < 160
+        ids = [entry["id"] for entry in index.pages(limit=1000)]
+        assert len(ids) == len(set(ids)) == 400 * len(applied)
+        assert {one.rsplit("-", 1)[0] for one in ids} == set(applied)
+
+
+def test_a_server_whose_address_space_is_full_refuses_adds_and_goes_on():
+    """The system's own refusal instead of memory_max."""
+    rng = seeded("RLIMIT_AS")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
+
+    settings = ("vectord.shards=2", "server.decoders=1", "server.memory_max=0")
+    try:
+        server = Server(*settings, prepare=limit)
+    except AssertionError as failure:
+        if "anitizer" in str(failure):
+            pytest.skip("a sanitizer's shadow memory does not fit the limit")
+        raise
+    with server, server.client() as client:
+        index = client.create("a", 4096, m=2, ef_construction=4)
+        answer, count = fill(index, rng, 4096)
+        assert (answer.status, answer.code) == (507, "out_of_memory"), answer
+        assert index.info()["count"] == count >= 1000
+        assert len(index.search(random_vector(rng, 4096), k=3)) == 3
+        assert index.delete("a-0-7").status == 204
+        assert index.drop().status == 204
+        index = client.create("a", 4096, m=2, ef_construction=4)
+        index.add(random_items(rng, "again", 500, 4096))
+        assert index.info()["count"] == 500
+
+
+# ---- clients ----
+
+
+def test_clients_that_vanish_in_mid_request_leave_nothing_behind():
+    rng = seeded("vanishing clients")
+    with Server("vectord.shards=2") as server, server.client() as client:
+        index = client.create("a", 32)
+        index.add(random_items(rng, "i", 2000, 32))
+        search = {"vectors": [random_vector(rng, 32)] * 300, "k": 100, "ef": 500}
+        for number in range(60):
+            body = {"items": random_items(rng, f"gone-{number}", 100, 32)}
+            one = raw_request(server, "POST", index.path + ("/add", "/search")[number % 2],
+                              (body, search)[number % 2])
+            if number % 3 == 0:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.close()
+            half = socket.create_connection(("127.0.0.1", server.port))
+            half.sendall(f"POST {index.path}/add HTTP/1.1\r\nHost: test\r\n"
+                         "Content-Length: 1000\r\n\r\n{\"items\":[{".encode())
+            half.close()
+        wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
+        assert server.metric("lakehouse_credits") == 1024 + 256
+        count = index.info()["count"]
+        assert count % 100 == 0  # each batch whole or not at all
+        assert len(index.search(random_vector(rng, 32), k=10)) == 10
+
+
+def test_two_hundred_connections_add_and_search_at_once():
+    with Server("vectord.shards=2") as server, server.client() as client:
+        index = client.create("a", 16)
+        barrier = threading.Barrier(200)
+
+        def use(number):
+            rng = random.Random(number)
+            with server.client(timeout=120) as one:
+                mine = one.index("a")
+                barrier.wait()
+                for batch in range(6):
+                    items = random_items(rng, f"{number}-{batch}", 5, 16)
+                    assert mine.add(items) == {"added": 5, "updated": 0}
+                    first = mine.search(items[0]["vector"], k=1)[0]
+                    assert first["id"] == items[0]["id"] and abs(first["distance"]) <= 1e-6
+
+        run_all([lambda number=number: use(number) for number in range(200)])
+        assert index.info()["count"] == 200 * 6 * 5
+        assert server.metric("lakehouse_requests_in_flight") == 0
