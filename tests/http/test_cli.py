@@ -22,9 +22,8 @@ CLIENT = os.environ.get("LAKEHOUSE", "build/release/lakehouse")
 
 @pytest.fixture(scope="module")
 def server():
-    running = Server()
-    yield running
-    running.end()
+    with Server() as running:
+        yield running
 
 
 @pytest.fixture
@@ -250,8 +249,7 @@ def test_a_server_killed_in_mid_import(tmp_path):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert "created" in client.stderr.readline()
     time.sleep(0.3)
-    running.process.kill()
-    running.wait()
+    running.kill()
     out, err = client.communicate(timeout=60)
     assert client.returncode == 3, err
     assert "cannot reach" in err and "tried" in err and "stopped after" in out

@@ -98,7 +98,7 @@ static bool rows_are_finite(const struct lh_source *source, const struct lh_piec
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(piece->rows[i])) {
             lh_error_set(error, LH_INVALID_ARGUMENT, "%.60s, row %ju: number %zu is %f",
-                         source->path, (uintmax_t)(piece->first + i / source->dimension),
+                         source->name, (uintmax_t)(piece->first + i / source->dimension),
                          i % source->dimension, (double)piece->rows[i]);
             return false;
         }
@@ -144,11 +144,11 @@ static void name_place(const struct lh_sender *sender, const char *message, char
     unsigned number;
     uintmax_t first = piece->first, last = first + piece->count - 1;
     if (!is_lines && sscanf(message, "items[%u]", &number) == 1 && number < piece->count)
-        snprintf(text, size, "%s, row %ju", source->path, first + number);
+        snprintf(text, size, "%s, row %ju", source->name, first + number);
     else if (is_lines && sscanf(message, "line %u:", &number) == 1 && number - 1 < piece->count)
-        snprintf(text, size, "%s, line %ju", source->path, first + number - 1);
+        snprintf(text, size, "%s, line %ju", source->name, first + number - 1);
     else
-        snprintf(text, size, "%s, %s %ju to %ju", source->path, is_lines ? "lines" : "rows", first,
+        snprintf(text, size, "%s, %s %ju to %ju", source->name, is_lines ? "lines" : "rows", first,
                  last);
 }
 

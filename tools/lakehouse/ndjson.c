@@ -23,7 +23,7 @@ static enum lh_status fill(struct lh_source *source, struct lh_error *error)
         got = read(source->fd, source->carry.ptr + source->carry.len, READ_BYTES);
     } while (got < 0 && errno == EINTR);
     if (got < 0)
-        return lh_error_sys(error, LH_IO, errno, "%.80s", source->path);
+        return lh_error_sys(error, LH_IO, errno, "%.80s", source->name);
     source->at_end = got == 0;
     source->carry.len += (size_t)got;
     return LH_OK;
@@ -44,7 +44,7 @@ static enum lh_status next_line(struct lh_source *source, struct lh_str *line,
         }
         if (have > LH_NDJSON_LINE_BYTES_MAX)
             return lh_error_set(error, LH_LINE_TOO_LONG, "%.80s, line %ju: is longer than %u bytes",
-                                source->path, (uintmax_t)source->next_row + 1,
+                                source->name, (uintmax_t)source->next_row + 1,
                                 LH_NDJSON_LINE_BYTES_MAX);
         looked = have;
         enum lh_status status = fill(source, error);
@@ -89,7 +89,7 @@ enum lh_status lh_source_peek_ndjson(struct lh_source *source, struct lh_error *
         if (status != LH_OK)
             return status;
         if (line.len == 0)
-            return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: has no items", source->path);
+            return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: has no items", source->name);
         if (!is_blank(line))
             break;
         source->carry_at += line.len;
@@ -97,13 +97,13 @@ enum lh_status lh_source_peek_ndjson(struct lh_source *source, struct lh_error *
     }
     status = lh_json_doc_create(line, &doc, &item, &fault);
     if (status != LH_OK)
-        return lh_error_set(error, status, "%.60s, first line: %.80s", source->path, fault.text);
+        return lh_error_set(error, status, "%.60s, first line: %.80s", source->name, fault.text);
     source->dimension = dimension_of(item);
     lh_json_doc_destroy(doc);
     if (source->dimension == 0)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.60s, first line: is no {\"id\": \"...\", \"vector\": [...]}",
-                            source->path);
+                            source->name);
     return LH_OK;
 }
 

@@ -9,6 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define NAME_SHOWN_MAX 60u
+
+/* A path as it stands in an error, which has little room: a long one without its folders. */
+static const char *short_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return strlen(path) > NAME_SHOWN_MAX && slash != NULL ? slash + 1 : path;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t len = strlen(text), end_len = strlen(end);
@@ -36,7 +45,7 @@ static enum lh_status choose_format(struct lh_source *source, const char *format
     }
     return lh_error_set(error, LH_INVALID_ARGUMENT,
                         "%.80s: its name does not say what it is; add --format fbin, npy or ndjson",
-                        source->path);
+                        source->name);
 }
 
 /* Counts the lines; one per row is needed, and a mistake is better told before the first add. */
@@ -48,20 +57,20 @@ static enum lh_status open_ids(struct lh_source *source, struct lh_error *error)
     char last = '\n';
     source->ids = fopen(source->ids_path, "re");
     if (source->ids == NULL)
-        return lh_error_sys(error, LH_IO, errno, "%.80s", source->ids_path);
+        return lh_error_sys(error, LH_IO, errno, "%.80s", source->ids_name);
     while ((len = fread(buffer, 1, sizeof buffer, source->ids)) > 0) {
         for (const char *at = buffer; (at = memchr(at, '\n', (size_t)(buffer + len - at))); at++)
             lines++;
         last = buffer[len - 1];
     }
     if (ferror(source->ids))
-        return lh_error_sys(error, LH_IO, errno, "%.80s", source->ids_path);
+        return lh_error_sys(error, LH_IO, errno, "%.80s", source->ids_name);
     lines += last != '\n';
     rewind(source->ids);
     if (lines != source->rows)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.60s has %ju lines, and %.60s %ju rows: one id a row is needed",
-                            source->ids_path, (uintmax_t)lines, source->path,
+                            source->ids_name, (uintmax_t)lines, source->name,
                             (uintmax_t)source->rows);
     return LH_OK;
 }
@@ -77,7 +86,7 @@ static enum lh_status read_header(struct lh_source *source, struct lh_error *err
     if (source->bytes == 0)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.80s: is empty or no regular file; only ndjson can come by a pipe",
-                            source->path);
+                            source->name);
     enum lh_status status = source->format == LH_SOURCE_FBIN ? lh_source_read_fbin(source, error)
                                                              : lh_source_read_npy(source, error);
     if (status == LH_OK && source->ids_path != NULL)
@@ -90,14 +99,16 @@ enum lh_status lh_source_open(struct lh_source *source, const char *path, const 
 {
     struct stat about;
     *source = (struct lh_source){.path = path, .ids_path = ids_path, .fd = -1};
+    source->name = short_name(path);
+    source->ids_name = ids_path != NULL ? short_name(ids_path) : NULL;
     enum lh_status status = choose_format(source, format, error);
     if (status != LH_OK)
         return status;
     source->fd = strcmp(path, "-") == 0 ? dup(0) : open(path, O_RDONLY | O_CLOEXEC);
     if (source->fd < 0 || fstat(source->fd, &about) != 0)
-        return lh_error_sys(error, LH_IO, errno, "%.80s", path);
+        return lh_error_sys(error, LH_IO, errno, "%.80s", source->name);
     if (S_ISDIR(about.st_mode))
-        return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: is a folder", path);
+        return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: is a folder", source->name);
     source->bytes = S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
     return read_header(source, error);
 }
@@ -126,7 +137,7 @@ static enum lh_status read_id(struct lh_source *source, uint64_t row, struct lh_
     ssize_t len = getline(&source->line, &source->line_size, source->ids);
     if (len < 0)
         return lh_error_set(error, LH_IO, "%.80s: ended at line %ju while it was being read",
-                            source->ids_path, (uintmax_t)row);
+                            source->ids_name, (uintmax_t)row);
     struct lh_str id = {source->line, (size_t)len};
     if (id.len > 0 && id.ptr[id.len - 1] == '\n')
         id.len--;
@@ -134,11 +145,11 @@ static enum lh_status read_id(struct lh_source *source, uint64_t row, struct lh_
         id.len--;
     if (id.len == 0 || id.len > LH_ID_BYTES_MAX)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
-                            "%.60s, line %ju: %zu bytes; an id is 1 to %u bytes", source->ids_path,
+                            "%.60s, line %ju: %zu bytes; an id is 1 to %u bytes", source->ids_name,
                             (uintmax_t)row + 1, id.len, LH_ID_BYTES_MAX);
     if (!lh_str_is_utf8(id))
         return lh_error_set(error, LH_INVALID_ARGUMENT, "%.60s, line %ju: is not UTF-8",
-                            source->ids_path, (uintmax_t)row + 1);
+                            source->ids_name, (uintmax_t)row + 1);
     lh_buf_append_str(ids, id);
     lh_buf_append_char(ids, '\n');
     return LH_OK;
@@ -155,10 +166,10 @@ static enum lh_status read_rows(struct lh_source *source, struct lh_piece *piece
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return lh_error_sys(error, LH_IO, errno, "%.80s", source->path);
+            return lh_error_sys(error, LH_IO, errno, "%.80s", source->name);
         if (got == 0)
             return lh_error_set(error, LH_IO, "%.80s: became shorter while it was being read",
-                                source->path);
+                                source->name);
         out += got;
         at += got;
         left -= (size_t)got;

@@ -13,6 +13,7 @@ enum lh_source_format {
 
 struct lh_source {
     const char *path;
+    const char *name; /* the path, for errors */
     int fd;
     enum lh_source_format format;
     uint32_t dimension; /* 0: NDJSON whose first line has not been looked at */
@@ -21,6 +22,7 @@ struct lh_source {
     off_t rows_at;      /* where the first row begins */
     uint64_t next_row;  /* or line */
     const char *ids_path;
+    const char *ids_name;
     FILE *ids; /* NULL: row numbers */
     char *line;
     size_t line_size;

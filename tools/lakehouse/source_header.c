@@ -27,10 +27,10 @@ static enum lh_status read_at(const struct lh_source *source, void *out, size_t 
 {
     ssize_t got = pread(source->fd, out, len, at);
     if (got < 0)
-        return lh_error_sys(error, LH_IO, errno, "%.80s", source->path);
+        return lh_error_sys(error, LH_IO, errno, "%.80s", source->name);
     if ((size_t)got < len)
         return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: ends within its header",
-                            source->path);
+                            source->name);
     return LH_OK;
 }
 
@@ -38,14 +38,14 @@ static enum lh_status check_shape(const struct lh_source *source, struct lh_erro
 {
     if (source->dimension == 0 || source->dimension > LH_DIMENSION_MAX)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
-                            "%.80s: %u dimensions; an index has 1 to %u", source->path,
+                            "%.80s: %u dimensions; an index has 1 to %u", source->name,
                             source->dimension, LH_DIMENSION_MAX);
     uint64_t row_bytes = source->dimension * sizeof(float);
     uint64_t have = source->bytes - (uint64_t)source->rows_at;
     if (have % row_bytes != 0 || source->rows != have / row_bytes)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.60s: its header says %ju rows of %u float32, but %ju bytes follow",
-                            source->path, (uintmax_t)source->rows, source->dimension,
+                            source->name, (uintmax_t)source->rows, source->dimension,
                             (uintmax_t)have);
     return LH_OK;
 }
@@ -104,18 +104,18 @@ static enum lh_status parse_npy(struct lh_source *source, const char *dict, stru
     if (descr == NULL || order == NULL || shape == NULL)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.80s: its npy header lacks descr, fortran_order or shape",
-                            source->path);
+                            source->name);
     if (strncmp(descr, "'<f4'", 5) != 0)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
-                            "%.60s: holds %.12s, not float32 ('<f4'); save a.astype('float32')",
-                            source->path, descr);
+                            "%.60s: holds %.*s, not float32 ('<f4'); save a.astype('float32')",
+                            source->name, (int)strcspn(descr, ",}"), descr);
     if (strncmp(order, "False", 5) != 0)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
                             "%.60s: is in Fortran order; save numpy.ascontiguousarray(a)",
-                            source->path);
+                            source->name);
     if (!parse_shape(shape, &source->rows, &dimension))
         return lh_error_set(error, LH_INVALID_ARGUMENT,
-                            "%.60s: its shape is %.*s, not (rows, dimensions)", source->path,
+                            "%.60s: its shape is %.*s, not (rows, dimensions)", source->name,
                             (int)strcspn(shape, ")") + 1, shape);
     source->dimension = dimension > LH_DIMENSION_MAX ? LH_DIMENSION_MAX + 1 : (uint32_t)dimension;
     return check_shape(source, error);
@@ -128,16 +128,16 @@ enum lh_status lh_source_read_npy(struct lh_source *source, struct lh_error *err
     if (status != LH_OK)
         return status;
     if (memcmp(start, "\x93NUMPY", 6) != 0)
-        return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: is no npy file", source->path);
+        return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: is no npy file", source->name);
     if (start[6] != 1 && start[6] != 2)
         return lh_error_set(error, LH_INVALID_ARGUMENT,
-                            "%.80s: is npy version %d.%d; 1 and 2 can be read", source->path,
+                            "%.80s: is npy version %d.%d; 1 and 2 can be read", source->name,
                             start[6], start[7]);
     uint32_t at = start[6] == 1 ? 10 : 12;
     uint32_t len = start[6] == 1 ? start[8] | (uint32_t)start[9] << 8 : u32_at(start + 8);
     if (len > NPY_HEADER_BYTES_MAX)
         return lh_error_set(error, LH_INVALID_ARGUMENT, "%.80s: its npy header has %u bytes",
-                            source->path, len);
+                            source->name, len);
     char *dict = malloc(len + 1);
     if (dict == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory");
