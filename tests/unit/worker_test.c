@@ -152,51 +152,76 @@ static int stop_worker(void **state)
 
 /* ---- tests ---- */
 
+/* Adds the items twice: once they are new, then they are there. */
+static void add_twice(struct home *home, const struct test_batch *made)
+{
+    uint32_t count = made->batch.count;
+    reserve_for(home, made);
+    struct lh_part add = part_of(LH_PART_ADD, made);
+    ask(home, &add);
+    assert_int_equal(add.counts.added, count);
+    assert_int_equal(add.room.nodes, 0);
+    assert_int_equal(add.shard_count, count);
+    assert_true(add.shard_bytes > count * DIMENSION * sizeof(float));
+
+    reserve_for(home, made);
+    struct lh_part again = part_of(LH_PART_ADD, made);
+    ask(home, &again);
+    assert_int_equal(again.counts.updated, count);
+    assert_int_equal(again.room.nodes, count); /* none of it was needed */
+}
+
+/* Each item's own vector finds it, in one batch of queries. */
+static void search_each(struct home *home, const struct test_batch *made)
+{
+    uint32_t *ends = calloc(made->batch.count, sizeof *ends);
+    assert_non_null(ends);
+    struct lh_part search = search_of(made, ends);
+    ask(home, &search);
+    assert_int_equal(search.status, LH_OK);
+    for (uint32_t i = 0; i < made->batch.count; i++) {
+        const struct lh_found *first = &search.found.items[i == 0 ? 0 : ends[i - 1]];
+        struct lh_str id = {search.found.text.ptr + first->text_at, first->id_len};
+        assert_int_equal(ends[i], 5 * (i + 1));
+        assert_int_equal(test_id_number(id), i);
+        assert_true(first->distance < 1e-6f);
+    }
+    lh_found_list_deinit(&search.found);
+    free(ends);
+}
+
+static void get_and_delete(struct home *home, const struct test_batch *one, const float *row)
+{
+    struct lh_part get = part_of(LH_PART_GET, one);
+    get.options.with_vector = true;
+    ask(home, &get);
+    assert_int_equal(get.status, LH_OK);
+    assert_memory_equal(get.found.rows, row, DIMENSION * sizeof(float));
+    lh_found_list_deinit(&get.found);
+
+    struct lh_part delete = part_of(LH_PART_DELETE, one);
+    ask(home, &delete);
+    assert_int_equal(delete.counts.deleted, 1);
+    struct lh_part twice = part_of(LH_PART_DELETE, one);
+    ask(home, &twice);
+    assert_int_equal(twice.counts.deleted, 0);
+    struct lh_part gone = part_of(LH_PART_GET, one);
+    ask(home, &gone);
+    assert_int_equal(gone.status, LH_ITEM_NOT_FOUND);
+    lh_found_list_deinit(&gone.found);
+}
+
 static void every_kind_of_part_comes_home_answered(void **state)
 {
     struct lh_worker *worker = *state;
     struct home home;
     struct test_batch made, one;
-    uint32_t ends[100] = {0};
     home_init(&home, worker, lh_test_seed());
     create_shard(&home);
     make_items(&home, &made, 0, 100);
-    reserve_for(&home, &made);
-
-    struct lh_part add = part_of(LH_PART_ADD, &made);
-    ask(&home, &add);
-    assert_int_equal(add.counts.added, 100);
-    assert_int_equal(add.room.nodes, 0);
-    assert_int_equal(add.shard_count, 100);
-    assert_true(add.shard_bytes > 100 * DIMENSION * sizeof(float));
-
-    reserve_for(&home, &made);
-    struct lh_part again = part_of(LH_PART_ADD, &made);
-    ask(&home, &again);
-    assert_int_equal(again.counts.updated, 100);
-    assert_int_equal(again.room.nodes, 100); /* none of it was needed */
-
-    /* Each item's own vector finds it, in a batch of queries. */
-    struct lh_part search = search_of(&made, ends);
-    ask(&home, &search);
-    assert_int_equal(search.status, LH_OK);
-    for (uint32_t i = 0; i < 100; i++) {
-        const struct lh_found *first = &search.found.items[i == 0 ? 0 : ends[i - 1]];
-        assert_int_equal(ends[i], 5 * (i + 1));
-        assert_int_equal(
-            test_id_number((struct lh_str){search.found.text.ptr + first->text_at, first->id_len}),
-            i);
-        assert_true(first->distance < 1e-6f);
-    }
-    lh_found_list_deinit(&search.found);
-
     make_items(&home, &one, 7, 1);
-    struct lh_part get = part_of(LH_PART_GET, &one);
-    get.options.with_vector = true;
-    ask(&home, &get);
-    assert_int_equal(get.status, LH_OK);
-    assert_memory_equal(get.found.rows, made.batch.rows + 7 * DIMENSION, DIMENSION * sizeof(float));
-    lh_found_list_deinit(&get.found);
+    add_twice(&home, &made);
+    search_each(&home, &made);
 
     struct lh_part page = {.kind = LH_PART_PAGE, .limit = 60};
     ask(&home, &page);
@@ -206,17 +231,7 @@ static void every_kind_of_part_comes_home_answered(void **state)
     assert_int_equal(page.found.count, 100);
     lh_found_list_deinit(&page.found);
 
-    struct lh_part delete = part_of(LH_PART_DELETE, &one);
-    ask(&home, &delete);
-    assert_int_equal(delete.counts.deleted, 1);
-    struct lh_part twice = part_of(LH_PART_DELETE, &one);
-    ask(&home, &twice);
-    assert_int_equal(twice.counts.deleted, 0);
-    struct lh_part gone = part_of(LH_PART_GET, &one);
-    ask(&home, &gone);
-    assert_int_equal(gone.status, LH_ITEM_NOT_FOUND);
-    lh_found_list_deinit(&gone.found);
-
+    get_and_delete(&home, &one, made.batch.rows + 7 * DIMENSION);
     drop_shard(&home);
     assert_int_equal(lh_counter_get(&worker->metrics.adds), 100);
     assert_int_equal(lh_counter_get(&worker->metrics.updates), 100);
