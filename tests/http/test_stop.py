@@ -104,10 +104,10 @@ def test_a_signal_under_load_answers_what_is_in_flight(number):
 
 def test_a_request_in_flight_is_answered_and_its_connection_closed():
     rng = seeded("in flight at stop")
-    server = Server("vectord.shards=1")
-    with server.client() as client:
-        index = client.create("a", 32, ef_construction=800)
-        vectors = [[rng.gauss(0, 1) for _ in range(32)] for _ in range(9000)]
+    server = Server("vectord.shards=1", "server.drain_timeout=120s")
+    with server.client(timeout=120) as client:
+        index = client.create("a", 32, ef_construction=400)
+        vectors = [[rng.gauss(0, 1) for _ in range(32)] for _ in range(4000)]
         items = [{"id": str(i), "vector": vector} for i, vector in enumerate(vectors)]
         body = json.dumps({"items": items}).encode()
         answers = []
@@ -124,9 +124,9 @@ def test_a_request_in_flight_is_answered_and_its_connection_closed():
         with pytest.raises(OSError):  # it listens no more
             socket.create_connection(("127.0.0.1", server.port), timeout=5)
         thread.join()
-        assert answers[0].status == 200 and answers[0].json["added"] == 9000
+        assert answers[0].status == 200 and answers[0].json["added"] == 4000
         assert answers[0].headers["Connection"] == "close"
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     server.__exit__(None)
 
 
