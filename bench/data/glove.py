@@ -20,7 +20,7 @@ SEED = 42
 
 
 def vectors(text):
-    """Yields each word with its vector in file order. Decodes one at a time: the tree is gigabytes."""
+    """Yields each word with its vector, decoding one at a time: the whole tree is gigabytes."""
     decoder = json.JSONDecoder()
     at = text.index('"vectors":{') + len('"vectors":{')
     while text[at] != "}":
