@@ -56,7 +56,7 @@ static void shape_init(struct lh_graph *graph, const struct lh_graph_options *op
     graph->links_stride = (2 * options->m + 15) / 16 * 16;
     graph->upper_stride = (options->m + 15) / 16 * 16;
     graph->beam_width = beam_width_of(options);
-    graph->alpha = options->distance == LH_DISTANCE_DOT ? 1.0f : 1.05f;
+    graph->alpha = options->distance == LH_DISTANCE_DOT ? 1.0f : 1.08f;
     graph->entry = LH__NIL;
     graph->free_head = LH__NIL;
     lh__codes_init(graph);

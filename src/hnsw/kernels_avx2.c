@@ -1,7 +1,12 @@
 /* AVX2 (Haswell, Zen and later). The owner of a graph runs these; the set is chosen only where
  * `usable` holds. */
 #if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,popcnt,bmi,bmi2"))), \
+                             apply_to = function)
+#else
 #pragma GCC target("avx2,fma,popcnt,bmi,bmi2")
+#endif
 #include "hnsw/graph_internal.h"
 
 #include <immintrin.h>
@@ -181,4 +186,7 @@ static bool usable(void)
 }
 
 const struct lh__kernels lh__kernels_avx2 = LH__KERNELS("avx2", usable);
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

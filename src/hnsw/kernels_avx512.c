@@ -1,7 +1,13 @@
 /* AVX-512 without VNNI (Skylake-X): a byte product takes two multiplications and an addition.
  * The owner of a graph runs these; the set is chosen only where `usable` holds. */
 #if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,popcnt,bmi,bmi2"))), \
+    apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,popcnt,bmi,bmi2")
+#endif
 #include <immintrin.h>
 
 /* Pairs of products stay within 16 bits: 2 * 127 * 127 = 32258. */
@@ -21,4 +27,7 @@ static bool usable(void)
 }
 
 const struct lh__kernels lh__kernels_avx512 = LH__KERNELS("avx512", usable);
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

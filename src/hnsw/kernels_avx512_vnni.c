@@ -2,8 +2,14 @@
  * and so is counting the bits of a register.
  * The owner of a graph runs these; the set is chosen only where `usable` holds. */
 #if defined(__x86_64__)
-#pragma GCC target( \
-    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,fma,avx2,popcnt,bmi,bmi2")
+#if defined(__clang__)
+#pragma clang attribute push(                                                               \
+    __attribute__((                                                                         \
+        target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,fma,bmi2"))), \
+    apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq,fma,bmi2")
+#endif
 #include <immintrin.h>
 
 static inline __m512i dot_bytes(__m512i sum, __m512i positive, __m512i x)
@@ -11,6 +17,7 @@ static inline __m512i dot_bytes(__m512i sum, __m512i positive, __m512i x)
     return _mm512_dpbusd_epi32(sum, positive, x);
 }
 
+#define LH__VPOPCNTDQ
 #include "hnsw/kernels_avx512.inc"
 
 static bool usable(void)
@@ -22,4 +29,7 @@ static bool usable(void)
 }
 
 const struct lh__kernels lh__kernels_avx512_vnni = LH__KERNELS("avx512-vnni", usable);
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif
