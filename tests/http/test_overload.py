@@ -114,7 +114,8 @@ def test_adds_beyond_the_credits_wait_and_then_are_refused():
 
 def test_searches_beyond_the_credits_wait_and_then_are_refused():
     rng = seeded("searches beyond credits")
-    with Server("server.search_credits=1", "vectord.shards=1", "server.decoders=1") as server:
+    settings = ("server.search_credits=1", "vectord.shards=1", "server.decoders=1")
+    with Server(*settings, "server.search_timeout=10m") as server:
         with server.client() as client:
             index = client.create("a", 32)
             index.add(random_items(rng, "i", 2000, 32))
