@@ -64,8 +64,10 @@ void lh_table_print(struct lh_table *table)
     }
     for (const char *at = table->cells.ptr; at < end; at += strlen(at) + 1) {
         bool is_last = column + 1 == table->columns;
+        /* No spaces before an empty last cell. */
+        bool is_padded = !is_last && (column + 2 < table->columns || at[strlen(at) + 1] != '\0');
         fputs(at, stdout);
-        for (size_t i = width_of(at); !is_last && i < widths[column] + 2; i++)
+        for (size_t i = width_of(at); is_padded && i < widths[column] + 2; i++)
             putchar(' ');
         if (is_last)
             putchar('\n');
