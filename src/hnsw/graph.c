@@ -38,11 +38,20 @@ static enum lh__metric metric_of(const struct lh_graph_options *options)
 }
 
 /* `ef_construction` promises hnswlib's quality at that value; with pruned candidates kept up to m
- * links, about half of it does. */
+ * links, about half of it does, and a little less in many dimensions. Measured as the distance
+ * computations to recall@10 = 0.99: 100,000 GloVe vectors of 100 dimensions, 50,000 of 768. */
 static uint32_t beam_width_of(const struct lh_graph_options *options)
 {
-    uint32_t width = (options->ef_construction * 12 + 24) / 25;
+    uint32_t percent = options->dimension >= LH__SIGN_BITS ? 40 : 48;
+    uint32_t width = (options->ef_construction * percent + 99) / 100;
     return width < options->m ? options->m : width;
+}
+
+/* The heuristic's alpha, from the same measurements. Under dot, distances are no metric. */
+static float alpha_of(const struct lh_graph_options *options)
+{
+    bool plain = options->distance == LH_DISTANCE_DOT || options->dimension >= LH__SIGN_BITS;
+    return plain ? 1.0f : 1.08f;
 }
 
 static void shape_init(struct lh_graph *graph, const struct lh_graph_options *options)
@@ -56,7 +65,7 @@ static void shape_init(struct lh_graph *graph, const struct lh_graph_options *op
     graph->links_stride = (2 * options->m + 15) / 16 * 16;
     graph->upper_stride = (options->m + 15) / 16 * 16;
     graph->beam_width = beam_width_of(options);
-    graph->alpha = options->distance == LH_DISTANCE_DOT ? 1.0f : 1.08f;
+    graph->alpha = alpha_of(options);
     graph->entry = LH__NIL;
     graph->free_head = LH__NIL;
     lh__codes_init(graph);

@@ -84,7 +84,7 @@ const uint32_t *lh_graph_links(const struct lh_graph *graph, uint32_t node, uint
                                uint32_t *count);
 bool lh_graph_entry(const struct lh_graph *graph, uint32_t *node); /* false when empty */
 
-/* The kernels chosen for this process: "avx512", "avx2", "neon" or "scalar". */
+/* The kernels chosen for this process: "avx512-vnni", "avx512", "avx2", "neon" or "scalar". */
 const char *lh_graph_kernels(void);
 
 #endif

@@ -61,7 +61,6 @@ static enum lh_status check_code(struct check *check, uint32_t node, struct lh__
         again->norm == graph->t.norms[node] &&
         (!graph->filtered || memcmp(again->signs, graph->t.signs + (size_t)node * LH__SIGN_WORDS,
                                     LH__SIGN_WORDS * sizeof(uint64_t)) == 0);
-    /* A norm met before the scale was known is 0 at any scale. */
     if (same && graph->metric == LH__WEIGHTED) {
         same = again->weight == graph->t.weights[node] && isfinite(again->weight);
     }
