@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VERSION "0.1.0"
-
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 extern char **environ;
@@ -152,7 +150,7 @@ int main(int argc, char **argv)
     if (!parse_flags(argc, argv, &flags))
         return EXIT_USAGE;
     if (flags.help || flags.version) {
-        fputs(flags.help ? usage : "lakehoused " VERSION "\n", stdout);
+        fputs(flags.help ? usage : "lakehoused " LH_VERSION "\n", stdout);
         return EXIT_OK;
     }
     if (lh_config_create(&config) != LH_OK) {

@@ -19,14 +19,17 @@ static struct lh_str metadata_of(const struct lh_found *found, const struct lh_f
     return (struct lh_str){list->text.ptr + found->text_at + found->id_len, found->metadata_len};
 }
 
-/* The members that items have in common: metadata and vector. */
-static void encode_rest(struct lh_buf *out, const struct lh_found *found,
-                        const struct lh_found_list *list, bool with_vector, uint32_t dimension)
+static void encode_metadata(struct lh_buf *out, const struct lh_found *found,
+                            const struct lh_found_list *list)
 {
-    if (found->has_metadata) {
-        lh_buf_append_str(out, LH_STR(",\"metadata\":"));
-        lh_buf_append_str(out, metadata_of(found, list));
-    }
+    lh_buf_append_str(out, LH_STR(",\"metadata\":"));
+    lh_buf_append_str(out, found->has_metadata ? metadata_of(found, list) : LH_STR("{}"));
+}
+
+/* What ends an item: its vector, if asked for. */
+static void encode_end(struct lh_buf *out, const struct lh_found *found,
+                       const struct lh_found_list *list, bool with_vector, uint32_t dimension)
+{
     if (with_vector) {
         lh_buf_append_str(out, LH_STR(",\"vector\":"));
         lh_number_append_f32_array(out, list->rows + found->row_at, dimension);
@@ -46,8 +49,10 @@ static void encode_results(struct lh_request *request, uint32_t query, struct lh
         lh_buf_append_json_string(out, id_of(found, picks[i].list));
         lh_buf_append_str(out, LH_STR(",\"distance\":"));
         lh_number_append_f32(out, found->distance);
-        encode_rest(out, found, picks[i].list, request->search.with_vector,
-                    request->batch.dimension);
+        if (found->has_metadata)
+            encode_metadata(out, found, picks[i].list);
+        encode_end(out, found, picks[i].list, request->search.with_vector,
+                   request->batch.dimension);
     }
     lh_buf_append_str(out, LH_STR("]}"));
 }
@@ -81,9 +86,8 @@ static void encode_item(struct lh_request *request)
     const struct lh_found *found = &list->items[0];
     lh_buf_append_str(out, LH_STR("{\"id\":"));
     lh_buf_append_json_string(out, id_of(found, list));
-    if (!found->has_metadata)
-        lh_buf_append_str(out, LH_STR(",\"metadata\":{}"));
-    encode_rest(out, found, list, true, request->parts[0].graph.dimension);
+    encode_metadata(out, found, list);
+    encode_end(out, found, list, true, request->parts[0].graph.dimension);
 }
 
 static void encode_page(struct lh_request *request)
@@ -96,8 +100,9 @@ static void encode_page(struct lh_request *request)
         for (uint32_t i = 0; i < part->found.count; i++) {
             lh_buf_append_str(out, is_first ? LH_STR("{\"id\":") : LH_STR(",{\"id\":"));
             lh_buf_append_json_string(out, id_of(&part->found.items[i], &part->found));
-            encode_rest(out, &part->found.items[i], &part->found, request->with_vector,
-                        part->graph.dimension);
+            encode_metadata(out, &part->found.items[i], &part->found);
+            encode_end(out, &part->found.items[i], &part->found, request->with_vector,
+                       part->graph.dimension);
             is_first = false;
         }
     }

@@ -47,6 +47,7 @@ struct lh_ndjson_piece {
     uint64_t line;  /* number of the first line, from 1 */
     uint64_t lines; /* how many were consumed */
     bool is_last;
+    char index_uuid[37]; /* of the first piece's index: a later one of its name is another */
 };
 
 struct lh_page {
@@ -85,6 +86,7 @@ struct lh_request {
     uint32_t part_count;
     uint32_t parts_out;
     struct lh_shard_counts counts;
+    uint64_t asked_bytes; /* what its promises will take, until they are given */
 
     /* answered */
     struct lh_error error;      /* status LH_OK when it went well */

@@ -18,8 +18,9 @@ struct lh_ndjson {
     bool is_gone;               /* the client went away: finish what is out, then free */
     bool has_ended;             /* the last piece of the body has come */
     bool is_paused;
-    struct lh_buf next; /* what has come since */
-    uint64_t lines;     /* lines consumed */
+    bool is_out_of_memory; /* what came could not be kept */
+    struct lh_buf next;    /* what has come since */
+    uint64_t lines;        /* lines consumed */
     uint64_t added;
     uint64_t updated;
 };
@@ -56,6 +57,14 @@ static void finish(struct lh_ndjson *stream, const struct lh_error *error)
         lh_http_answer(call, 200, "application/json", &body);
     }
     destroy(stream);
+}
+
+static void finish_out_of_memory(struct lh_ndjson *stream)
+{
+    struct lh_error error;
+    lh_error_set(&error, LH_OUT_OF_MEMORY, "line %" PRIu64 ": not enough memory",
+                 stream->lines + 1);
+    finish(stream, &error);
 }
 
 static void send(struct lh_ndjson *stream)
@@ -114,14 +123,16 @@ static void advance(struct lh_ndjson *stream)
         destroy(stream);
         return;
     }
+    if (stream->is_out_of_memory) {
+        finish_out_of_memory(stream);
+        return;
+    }
     if (!has_whole_line(stream)) {
         bool is_due = stream->has_ended || stream->next.len >= LH_NDJSON_PIECE_BYTES;
         if (!is_due)
             return;
         if (!join(stream)) {
-            lh_error_set(&error, LH_OUT_OF_MEMORY, "line %" PRIu64 ": not enough memory",
-                         stream->lines + 1);
-            finish(stream, &error);
+            finish_out_of_memory(stream);
             return;
         }
         if (stream->request->body.len == 0) { /* has_ended, and all of it is applied */
@@ -148,10 +159,8 @@ static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
 {
     struct lh_ndjson *stream = arg;
     lh_buf_append_str(&stream->next, piece);
-    if (lh_buf_failed(&stream->next)) {
-        stream->has_ended = true; /* advance() reports it when it joins */
-        stream->request->body.failed = true;
-    }
+    if (lh_buf_failed(&stream->next))
+        stream->is_out_of_memory = true; /* told as soon as nothing is out */
     if (!stream->is_out)
         advance(stream);
     else if (stream->next.len >= 2 * LH_NDJSON_PIECE_BYTES)

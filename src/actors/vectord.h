@@ -56,7 +56,8 @@ struct lh_vectord {
     uint32_t index_capacity;
     uint64_t lsn;
     uint64_t items;
-    uint64_t bytes; /* of all shards, as they last told */
+    uint64_t bytes;       /* of all shards, as they last told */
+    uint64_t asked_bytes; /* of promises on their way, by estimate */
     uint64_t seed;
     struct lh_vectord_metrics metrics;
 };

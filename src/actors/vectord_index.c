@@ -194,6 +194,10 @@ void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
 
 void lh__index_drop(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
+    if (lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
+        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory to delete");
+        return;
+    }
     vectord->lsn++;
     withdraw(vectord, index);
     index->drop = request;
@@ -205,14 +209,6 @@ void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
 {
     struct lh_request *request = index->drop;
     index->drop = NULL;
-    if (request->part_count == 0 &&
-        lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
-        enum lh_status status = insert(vectord, index); /* its place is still there */
-        assert(status == LH_OK);
-        (void)status;
-        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory to delete");
-        return;
-    }
     request->op = LH_OP_INDEX_DROP;
     request->stage = LH_STAGE_GATHER;
     for (uint32_t i = 0; i < index->shard_count; i++) {

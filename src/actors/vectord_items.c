@@ -191,24 +191,25 @@ static void give_room_back(struct lh_request *request)
     }
 }
 
-static void fail_for_memory(struct lh_vectord *vectord, struct lh_request *request)
+/* Whether a stream's next piece meets the index that its first one met. */
+static bool is_same_index(struct lh_request *request, const struct lh_index *index)
 {
-    uint64_t limit = vectord->options.memory_bytes_max;
-    give_room_back(request);
-    if (limit != 0)
-        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY,
-                         "no room for %u more items: vectors hold %" PRIu64
-                         " bytes, server.memory_max is %" PRIu64,
-                         request->batch.count, vectord->bytes, limit);
-    else
-        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for %u more items",
-                         request->batch.count);
+    char *uuid = request->piece.index_uuid;
+    if (request->op != LH_OP_NDJSON)
+        return true;
+    if (uuid[0] == '\0')
+        memcpy(uuid, index->uuid, sizeof index->uuid);
+    return strcmp(uuid, index->uuid) == 0;
 }
 
 void lh__items_add(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
     uint64_t limit = vectord->options.memory_bytes_max;
-    uint64_t asked = 0;
+    if (!is_same_index(request, index)) {
+        lh__vectord_fail(vectord, request, LH_INDEX_NOT_FOUND,
+                         "index \"%s\" was deleted while the stream went on", index->name);
+        return;
+    }
     if (!check_vectors(vectord, request, index))
         return;
     if (request->batch.count == 0) {
@@ -219,14 +220,20 @@ void lh__items_add(struct lh_vectord *vectord, struct lh_request *request, struc
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for the batch");
         return;
     }
-    if (take_room(request, &asked)) {
+    request->asked_bytes = 0;
+    if (take_room(request, &request->asked_bytes)) {
         send_add(vectord, request);
         return;
     }
-    if (limit != 0 && vectord->bytes + asked > limit) {
-        fail_for_memory(vectord, request);
+    if (limit != 0 && vectord->bytes + vectord->asked_bytes + request->asked_bytes > limit) {
+        give_room_back(request);
+        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY,
+                         "no room for %u more items: vectors hold %" PRIu64
+                         " bytes, server.memory_max is %" PRIu64,
+                         request->batch.count, vectord->bytes, limit);
         return;
     }
+    vectord->asked_bytes += request->asked_bytes;
     request->stage = LH_STAGE_RESERVE;
     for (uint32_t i = 0; i < request->part_count; i++) {
         struct lh_part *part = &request->parts[i];
@@ -247,10 +254,14 @@ void lh__items_reserved(struct lh_vectord *vectord, struct lh_request *request)
             is_there = false;
         part->done = 0;
     }
-    if (is_there)
+    vectord->asked_bytes -= request->asked_bytes;
+    if (is_there) {
         send_add(vectord, request);
-    else
-        fail_for_memory(vectord, request);
+        return;
+    }
+    give_room_back(request);
+    lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for %u more items",
+                     request->batch.count);
 }
 
 /* ---- deletes ---- */
@@ -375,6 +386,7 @@ static void send_page(struct lh_vectord *vectord, struct lh_request *request)
     lh__vectord_aim(part, LH_PART_PAGE, index, request->page.shard);
     part->node = request->page.node;
     part->limit = request->page.limit;
+    part->options.bytes_max = LH_ANSWER_BYTES_MAX; /* one shard at a time */
     part->options.with_metadata = true;
     part->options.with_vector = request->with_vector;
     lh__vectord_send(vectord, request, part, index->shards[part->number].worker);

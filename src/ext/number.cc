@@ -45,6 +45,10 @@ inline uint32_t decode_four(const unsigned char *in)
 char *write_f32(char *at, float value)
 {
     assert(std::isfinite(value));
+    if (value == 0 && std::signbit(value)) {
+        memcpy(at, "-0.0", 4); /* many JSON readers take "-0" for an integer without a sign */
+        return at + 4;
+    }
     return std::to_chars(at, at + float_text_max, value).ptr;
 }
 

@@ -16,7 +16,7 @@
 #include <llhttp.h>
 #include <uv.h>
 
-#define LH__READ_BYTES          65536u /* one read; the buffer is the loop's, not the connection's */
+#define LH__READ_BYTES          65536u /* one read; the buffer is the loop's */
 #define LH__AHEAD_BYTES_MAX     65536u /* read before its turn; past it the socket is not read */
 #define LH__DROP_BYTES_MAX      65536u /* of a body nobody wants; a longer one closes */
 #define LH__BODY_SMALL_BYTES    65536u /* waits for no import: a search's vector in any form */

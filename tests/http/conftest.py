@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -26,24 +27,24 @@ class Server:
         command = [BINARY]
         for key, value in settings.items():
             command += ["--set", "%s=%s" % (key.replace("__", "."), value)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        self.log_file = tempfile.TemporaryFile()  # a pipe that nobody reads would block the server
+        self.process = subprocess.Popen(command, stderr=self.log_file)
         self.log = b""
         self.ports = {}
         deadline = time.monotonic() + 30
         while not {"gateway", "vectord"} <= set(self.ports):
             assert time.monotonic() < deadline, "no ports announced: %r" % self.log
-            self.read_log(1)
+            self.read_log(0.01)
             assert self.process.poll() is None, "the server ended: %r" % self.log
         self.port = self.ports["gateway"]
 
-    def read_log(self, timeout):
-        ready, _, _ = select.select([self.process.stderr], [], [], timeout)
-        if ready:
-            self.log += os.read(self.process.stderr.fileno(), 65536)
-            for line in self.log.split(b"\n")[:-1]:
-                event = json.loads(line) if line.startswith(b"{") else {}
-                if event.get("event") == "listening":
-                    self.ports[event["service"]] = int(event["bind"].rsplit(":", 1)[1])
+    def read_log(self, timeout=0):
+        time.sleep(timeout)
+        self.log = os.pread(self.log_file.fileno(), 1 << 24, 0)
+        for line in self.log.split(b"\n")[:-1]:
+            event = json.loads(line) if line.startswith(b"{") else {}
+            if event.get("event") == "listening":
+                self.ports[event["service"]] = int(event["bind"].rsplit(":", 1)[1])
 
     def connect(self, service="gateway", timeout=10):
         sock = socket.create_connection(("127.0.0.1", self.ports[service]), timeout=timeout)
@@ -64,8 +65,7 @@ class Server:
 
     def wait(self, timeout=30):
         code = self.process.wait(timeout)
-        self.log += self.process.stderr.read()
-        self.process.stderr.close()
+        self.read_log()
         return code
 
     def end(self):

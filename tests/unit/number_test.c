@@ -32,7 +32,7 @@ static void a_float_is_written_as_its_shortest_text(void **state)
 static void zero_keeps_its_sign(void **state)
 {
     expect_text(0.0f, "0");
-    expect_text(-0.0f, "-0");
+    expect_text(-0.0f, "-0.0");
 }
 
 static void every_written_float_reads_back_as_itself(void **state)

@@ -129,7 +129,7 @@ static void set_up(struct lh_client *client, const char *method, const char *url
     curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehouse/" LH_CLI_VERSION);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehouse/" LH_VERSION);
     curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BYTES);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->detail);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);

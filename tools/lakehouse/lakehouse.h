@@ -12,7 +12,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define LH_CLI_VERSION         "0.1.0"
 #define LH_CLI_URL             "http://127.0.0.1:3110"
 #define LH_CLI_CONNECTIONS_MAX 256u
 #define LH_CLI_BATCH_MAX       4096u /* what the server applies at once */

@@ -106,7 +106,7 @@ int main(int argc, char **argv)
         return LH_CLI_USAGE;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        puts("lakehouse " LH_CLI_VERSION);
+        puts("lakehouse " LH_VERSION);
         return LH_CLI_OK;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

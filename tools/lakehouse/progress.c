@@ -70,7 +70,7 @@ void lh_progress_show(struct lh_progress *progress)
     if (progress->is_tty && part >= 0)
         append_bar(&out, part);
     if (part >= 0)
-        lh_buf_printf(&out, "%3.0f%%  ", part * 100);
+        lh_buf_printf(&out, "%3d%%  ", (int)(part * 100)); /* 100% is the end alone */
     lh_buf_append_str(&out, lh_str_of(lh_grouped(progress->done, number)));
     if (progress->total > 0)
         lh_buf_printf(&out, " of %s", lh_grouped(progress->total, number));
