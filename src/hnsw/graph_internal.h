@@ -168,8 +168,7 @@ float lh__exact_distance(const struct lh_graph *graph, const float *query, float
 /* insert.c */
 void lh__link(struct lh_graph *graph, uint32_t node);
 void lh__link_group(struct lh_graph *graph, const uint32_t *nodes, uint32_t count);
-void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level);
-void lh__walk_start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef);
+void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level, uint32_t ef);
 
 /* prune.c: one node's list of links. */
 void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,

@@ -9,59 +9,73 @@
 #include <math.h>
 #include <string.h>
 
-#define ENTRIES_MAX 4u /* of one level's search, from the level above */
-
-/* Greedy walk from the entry point down to above `level`; leaves the pool with where it ended. */
-void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level)
+/* Visited marks are one byte a node, cleared every 255 searches. */
+static void next_epoch(struct lh_graph *graph, struct lh__walk *walk)
 {
-    uint32_t nearest = graph->entry;
-    float best;
-    graph->kernels->distances(graph, &walk->query, &nearest, 1, &best);
-    for (uint32_t l = lh__level(graph, nearest); l > level; l--) {
-        bool moved = true;
-        while (moved) {
-            const uint32_t *links = lh__links(graph, nearest, l);
-            uint32_t count = lh__links_count(graph, links, l);
-            float distances[LH_M_MAX];
-            graph->kernels->distances(graph, &walk->query, links, count, distances);
-            moved = false;
-            for (uint32_t i = 0; i < count; i++) {
-                if (distances[i] < best) {
-                    best = distances[i];
-                    nearest = links[i];
-                    moved = true;
-                }
-            }
-        }
-    }
-    walk->pool.distances[0] = best;
-    walk->pool.nodes[0] = nearest;
-    walk->pool.count = 1;
-}
-
-/* Makes a search of `ef` candidates start from the best that the pool holds. Visited marks are one
- * byte a node, cleared every 255 searches. */
-void lh__walk_start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef)
-{
-    struct lh__pool *pool = &walk->pool;
-    float distances[ENTRIES_MAX];
-    uint32_t nodes[ENTRIES_MAX];
-    uint32_t count = pool->count < ENTRIES_MAX ? pool->count : ENTRIES_MAX;
-    count = count < ef ? count : ef;
-    memcpy(distances, pool->distances, count * sizeof *distances);
-    memcpy(nodes, pool->nodes, count * sizeof *nodes);
-    lh__pool_reset(pool, ef);
     walk->visited = graph->t.visited[walk - graph->walks];
     if (++walk->epoch == 0) {
         memset(walk->visited, 0, graph->slots);
         walk->epoch = 1;
     }
+}
+
+/* Compares the neighbours of the nearest candidate that were not met before. True when one of them
+ * is nearer still. */
+static bool step_down(struct lh_graph *graph, struct lh__walk *walk, uint32_t level)
+{
+    struct lh__pool *pool = &walk->pool;
+    uint32_t nearest = pool->nodes[0];
+    const uint32_t *links = lh__links(graph, nearest, level);
+    uint32_t count = lh__links_count(graph, links, level);
+    uint32_t fresh = 0;
+    float distances[LH_M_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        walk->nodes[fresh] = links[i];
+        fresh += walk->visited[links[i]] != walk->epoch;
+        walk->visited[links[i]] = walk->epoch;
+    }
+    graph->kernels->distances(graph, &walk->query, walk->nodes, fresh, distances);
+    for (uint32_t i = 0; i < fresh; i++) {
+        graph->kernels->pool_put(pool, distances[i], walk->nodes[i]);
+    }
+    return pool->nodes[0] != nearest;
+}
+
+/* Makes a search of `ef` candidates start from the best that the pool holds. */
+static void start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef)
+{
+    struct lh__pool *pool = &walk->pool;
+    float distances[LH__POOL_ENTRIES];
+    uint32_t nodes[LH__POOL_ENTRIES];
+    uint32_t count = pool->count < LH__POOL_ENTRIES ? pool->count : LH__POOL_ENTRIES;
+    memcpy(distances, pool->distances, count * sizeof *distances);
+    memcpy(nodes, pool->nodes, count * sizeof *nodes);
+    lh__pool_reset(pool, ef);
+    next_epoch(graph, walk);
     walk->at = 0;
     for (uint32_t i = 0; i < count; i++) {
         walk->visited[nodes[i]] = walk->epoch;
         graph->kernels->pool_put(pool, distances[i], nodes[i]);
         __builtin_prefetch(lh__links(graph, nodes[i], 0));
     }
+}
+
+/* Greedy walk from the entry point down to above `level`, then ready for a search of `ef`
+ * candidates there, from the best few that it met. */
+void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level, uint32_t ef)
+{
+    float distance;
+    lh__pool_reset(&walk->pool, LH__POOL_ENTRIES);
+    next_epoch(graph, walk);
+    walk->visited[graph->entry] = walk->epoch;
+    graph->kernels->distances(graph, &walk->query, &graph->entry, 1, &distance);
+    graph->kernels->pool_put(&walk->pool, distance, graph->entry);
+    for (uint32_t l = lh__level(graph, graph->entry); l > level; l--) {
+        while (step_down(graph, walk, l)) {
+            continue;
+        }
+    }
+    start(graph, walk, ef);
 }
 
 static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint32_t node,
@@ -99,14 +113,14 @@ void lh__link(struct lh_graph *graph, uint32_t node)
     struct lh__walk *walk = &graph->walks[0];
     uint32_t top = lh__level(graph, graph->entry);
     walk->query = lh__query_of(graph, node);
-    lh__walk_descend(graph, walk, level);
+    lh__walk_descend(graph, walk, level, graph->beam_width);
     for (uint32_t l = level < top ? level : top;; l--) {
-        lh__walk_start(graph, walk, graph->beam_width);
         graph->kernels->beam(graph, walk, 1, l);
         link_level(graph, &walk->pool, node, l);
         if (l == 0) {
             break;
         }
+        start(graph, walk, graph->beam_width);
     }
     if (level > top) {
         graph->entry = node;
@@ -121,8 +135,7 @@ void lh__link_group(struct lh_graph *graph, const uint32_t *nodes, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         assert(lh__level(graph, nodes[i]) == 0);
         graph->walks[i].query = lh__query_of(graph, nodes[i]);
-        lh__walk_descend(graph, &graph->walks[i], 0);
-        lh__walk_start(graph, &graph->walks[i], graph->beam_width);
+        lh__walk_descend(graph, &graph->walks[i], 0, graph->beam_width);
     }
     graph->kernels->beam(graph, graph->walks, count, 0);
     for (uint32_t i = 0; i < count; i++) {

@@ -12,6 +12,9 @@
 
 #define LH__POOL_PAD 48u
 
+/* The least room of a pool: what one level's search hands to the next. */
+#define LH__POOL_ENTRIES 4u
+
 /* Top bit of a pool's node number: its links have been read. */
 #define LH__EXPANDED 0x80000000u
 
@@ -44,6 +47,9 @@ static inline void lh__pool_deinit(struct lh__pool *pool)
 /* Makes room for `capacity` candidates; on failure the pool is as it was. */
 LH_MUST_USE static inline enum lh_status lh__pool_reserve(struct lh__pool *pool, uint32_t capacity)
 {
+    if (capacity < LH__POOL_ENTRIES) {
+        capacity = LH__POOL_ENTRIES;
+    }
     if (capacity <= pool->room) {
         return LH_OK;
     }

@@ -39,8 +39,7 @@ static void find_around(struct lh_graph *graph, uint32_t gone)
 {
     struct lh__walk *walk = &graph->walks[0];
     walk->query = lh__query_of(graph, gone);
-    lh__walk_descend(graph, walk, 0);
-    lh__walk_start(graph, walk, graph->beam_width);
+    lh__walk_descend(graph, walk, 0, graph->beam_width);
     graph->kernels->beam(graph, walk, 1, 0);
     for (uint32_t i = 0; i < walk->pool.count && graph->t.in_degree[gone] > 0; i++) {
         repair_if_linked(graph, walk->pool.nodes[i], gone);

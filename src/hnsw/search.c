@@ -71,8 +71,7 @@ enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint3
     lh__encode(graph, query, &encoded);
     struct lh__walk *walk = &graph->walks[0];
     walk->query = lh__query_make(graph, encoded.code, encoded.signs, encoded.weight);
-    lh__walk_descend(graph, walk, 0);
-    lh__walk_start(graph, walk, ef);
+    lh__walk_descend(graph, walk, 0, ef);
     graph->kernels->beam(graph, walk, 1, 0);
     exact = exact > walk->pool.count ? walk->pool.count : exact;
     rerank(graph, query, encoded.norm, exact);
