@@ -116,8 +116,6 @@ static void answer_error(struct lh_gateway *gateway, struct lh_request *request)
         lh_error_set(&request->error, LH_ITEM_NOT_FOUND, "index \"%.60s\" has no item \"%.*s\"",
                      request->index_name, (int)(request->text.len < 60 ? request->text.len : 60),
                      request->text.ptr);
-    if (lh_status_http(request->error.status) == 503)
-        lh_http_call_add_header(call, "Retry-After", "1");
     lh_http_answer_error(call, &request->error);
 }
 

@@ -48,8 +48,6 @@ static void finish(struct lh_ndjson *stream, const struct lh_error *error)
         memcpy(detail, error->text, sizeof detail);
         lh_error_set(&told, error->status, "%.110s; %" PRIu64 " items were applied before", detail,
                      stream->added + stream->updated);
-        if (lh_status_http(told.status) == 503)
-            lh_http_call_add_header(call, "Retry-After", "1");
         lh_http_answer_error(call, &told);
     } else {
         lh_buf_printf(&body, "{\"added\":%" PRIu64 ",\"updated\":%" PRIu64 "}", stream->added,
@@ -161,9 +159,12 @@ static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
     lh_buf_append_str(&stream->next, piece);
     if (lh_buf_failed(&stream->next))
         stream->is_out_of_memory = true; /* told as soon as nothing is out */
-    if (!stream->is_out)
+    /* When nothing is out there is no whole line in what is left of the piece (see advance), and it
+     * is not searched again for every few bytes that come. */
+    bool is_due = stream->is_out_of_memory || stream->next.len >= LH_NDJSON_PIECE_BYTES;
+    if (!stream->is_out && is_due)
         advance(stream);
-    else if (stream->next.len >= 2 * LH_NDJSON_PIECE_BYTES)
+    else if (stream->is_out && stream->next.len >= 2 * LH_NDJSON_PIECE_BYTES)
         set_paused(stream, true);
     (void)call;
 }
@@ -192,7 +193,6 @@ void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call)
         gateway->refused++;
         lh_error_set(&error, LH_OVERLOADED,
                      "%u NDJSON streams are being read, the limit: try again", gateway->streams);
-        lh_http_call_add_header(call, "Retry-After", "1");
         lh_http_answer_error(call, &error);
         return;
     }

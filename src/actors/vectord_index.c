@@ -147,6 +147,13 @@ void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
                          LH_INDEXES_MAX);
         return;
     }
+    uint64_t limit = vectord->options.memory_bytes_max;
+    if (limit != 0 && vectord->bytes >= limit) {
+        lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY,
+                         "vectors hold %" PRIu64 " bytes, server.memory_max is %" PRIu64,
+                         vectord->bytes, limit);
+        return;
+    }
     struct lh_index *index = make_index(vectord, create);
     if (index == NULL || insert(vectord, index) != LH_OK) {
         free(index);

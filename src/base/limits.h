@@ -17,6 +17,7 @@
 #define LH_K_MAX                   10000u /* bounds one answer */
 #define LH_K_DEFAULT               10u
 #define LH_SHARDS_MAX              256u     /* more than any host has cores */
+#define LH_BATCH_IDS_MAX           1000000u /* ids in one delete: bounds its work and memory */
 #define LH_BATCH_SEARCH_MAX        1024u    /* vectors in one batch search */
 #define LH_BATCH_RESULTS_MAX       1000000u /* vectors x k in one batch search: bounds the answer */
 #define LH_ANSWER_BYTES_MAX        (256u << 20) /* what shards may find for one request */

@@ -94,6 +94,12 @@ enum lh_status read_ids(context &c, document &doc, object &root, struct lh_batch
     unsigned seen = 0;
     enum lh_status status = each_member(c, root, names, seen, [&](unsigned, value list) {
         return each_element(c, "ids", list, [&](value v) {
+            if (batch->count == LH_BATCH_IDS_MAX) {
+                context whole = c;
+                whole.list = nullptr;
+                return refuse(whole, "ids", LH_LIMIT_EXCEEDED, "more than the limit of %u ids",
+                              LH_BATCH_IDS_MAX);
+            }
             struct lh_batch_item item = {};
             enum lh_status read = read_id(c, "", v, batch, item.id);
             if (read == LH_OK && (read = lh__batch_add(batch, &item)) != LH_OK) {

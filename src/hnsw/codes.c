@@ -117,7 +117,8 @@ void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row)
     };
     if (graph->norm_scale == 0.0f) {
         double norm = norm_of(row, dimension);
-        graph->norm_scale = norm > 0 ? (float)fmin(1.0 / norm, FLT_MAX) : 0.0f;
+        /* Clamped: an odd first vector leaves ordinary norms within float32's squares. */
+        graph->norm_scale = norm > 0 ? (float)fmax(1e-17, fmin(1.0 / norm, 1e16)) : 0.0f;
     }
     lh__encode(graph, row, &encoded);
     memcpy(graph->t.rows + (size_t)node * dimension, row, dimension * sizeof *row);
@@ -148,6 +149,20 @@ static double exact_double(const struct lh_graph *graph, const float *a, const f
     return graph->options.distance == LH_DISTANCE_EUCLIDEAN ? sqrt(sum) : -sum;
 }
 
+#define DOT_BLOCK 512u /* longer float32 sums drift past the promised 1e-6 */
+
+/* Blocks in float32, their sum in double. */
+static double dot_of_rows(const struct lh_graph *graph, const float *a, const float *b)
+{
+    uint32_t dimension = graph->options.dimension;
+    double sum = 0;
+    for (uint32_t i = 0; i < dimension; i += DOT_BLOCK) {
+        uint32_t left = dimension - i;
+        sum += graph->kernels->dot(a + i, b + i, left < DOT_BLOCK ? left : DOT_BLOCK);
+    }
+    return sum;
+}
+
 float lh__exact_distance(const struct lh_graph *graph, const float *query, float query_norm,
                          uint32_t node)
 {
@@ -160,11 +175,11 @@ float lh__exact_distance(const struct lh_graph *graph, const float *query, float
     uint32_t dimension = graph->options.dimension;
     switch (graph->options.distance) {
     case LH_DISTANCE_COSINE:
-        return fmaxf(0.0f, 1.0f - graph->kernels->dot(query, row, dimension) / query_norm / norm);
+        return (float)fmax(0.0, 1.0 - dot_of_rows(graph, query, row) / query_norm / norm);
     case LH_DISTANCE_EUCLIDEAN:
         return sqrtf(graph->kernels->l2(query, row, dimension));
     case LH_DISTANCE_DOT:
         break;
     }
-    return -graph->kernels->dot(query, row, dimension);
+    return (float)-dot_of_rows(graph, query, row);
 }

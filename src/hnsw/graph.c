@@ -45,7 +45,8 @@ static uint32_t beam_width_of(const struct lh_graph_options *options)
 {
     uint32_t percent = options->dimension >= LH__SIGN_BITS ? 40 : 46;
     uint32_t width = (options->ef_construction * percent + 99) / 100;
-    return width < options->m ? options->m : width;
+    uint32_t least = 2 * options->m > 16 ? 2 * options->m : 16; /* below, graphs fall apart */
+    return width < least ? least : width;
 }
 
 /* The heuristic's alpha, from the same measurements. Under dot, distances are no metric. */

@@ -150,6 +150,13 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
 
     assert(!call->answered && !conn->closed);
     assert(status >= 200 && status <= 599);
+    if (body_len > LH__ANSWER_SMALL_BYTES && server->answer_bytes > 0 &&
+        server->answer_bytes + body_len > 2 * server->options.body_bytes_in_flight_max) {
+        const struct lh_error error = {.status = LH_OVERLOADED};
+        lh_buf_deinit(body); /* clients that do not read must not fill the memory */
+        lh_http_answer_error(call, &error);
+        return;
+    }
     if (server->stopping || !lh__can_drop_rest(call)) {
         call->keep = false;
     }
@@ -172,34 +179,6 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
     }
 }
 
-/* The inside of a JSON string. Error texts may quote what a client sent. */
-static void lh__append_json(struct lh_buf *out, struct lh_str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c == '"' || c == '\\') {
-            lh_buf_append_char(out, '\\');
-            lh_buf_append_char(out, (char)c);
-        } else if (c < ' ' || c == 0x7f) {
-            lh_buf_printf(out, "\\u%04x", c);
-        } else {
-            lh_buf_append_char(out, (char)c);
-        }
-    }
-}
-
-/* A text cut at its limit may end within a character. */
-static struct lh_str lh__whole_utf8(struct lh_str text)
-{
-    for (size_t cut = 0; cut < 4 && cut <= text.len; cut++) {
-        struct lh_str shorter = {text.ptr, text.len - cut};
-        if (lh_str_is_utf8(shorter)) {
-            return shorter;
-        }
-    }
-    return LH_STR("the message is not text");
-}
-
 void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error)
 {
     struct lh_buf body = LH_BUF_EMPTY;
@@ -208,9 +187,9 @@ void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *erro
 
     LH__APPEND(&body, "{\"error\":{\"code\":\"");
     lh_buf_append_str(&body, lh_str_of(lh_status_code(error->status)));
-    LH__APPEND(&body, "\",\"message\":\"");
-    lh__append_json(&body, lh__whole_utf8(lh_str_of(text)));
-    LH__APPEND(&body, "\"}}\n");
+    LH__APPEND(&body, "\",\"message\":");
+    lh_buf_append_json_string(&body, lh_str_of(text)); /* a cut character becomes U+FFFD */
+    LH__APPEND(&body, "}}\n");
     if (status == 503 || status == 429) {
         lh_http_call_add_header(call, "Retry-After", "1");
     }

@@ -95,10 +95,12 @@ static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t 
 static void lh__conn_update_reading(struct lh__conn *conn)
 {
     const struct lh_http_call *call = conn->call;
-    bool want = !conn->eof && (conn->lingering ||
-                               (conn->ahead.len < LH__AHEAD_BYTES_MAX &&
-                                lh__write_queued(conn) <= LH_WRITE_QUEUE_BYTES_MAX &&
-                                !(call != NULL && (call->state == LH__CALL_WAIT || call->paused))));
+    bool want =
+        !conn->eof &&
+        (conn->lingering ||
+         (conn->ahead.len < LH__AHEAD_BYTES_MAX &&
+          lh__write_queued(conn) <= LH_WRITE_QUEUE_BYTES_MAX &&
+          !(call != NULL && (call->state == LH__CALL_WAIT || (call->paused && !call->answered)))));
 
     if (want && !conn->reading) {
         conn->reading =

@@ -27,7 +27,7 @@ static enum lh__phase lh__phase_of(const struct lh__conn *conn)
     case LH__CALL_WAIT:
         return LH__PHASE_WAIT;
     case LH__CALL_BODY:
-        return call->paused ? LH__PHASE_NONE : LH__PHASE_BODY;
+        return call->paused && !call->answered ? LH__PHASE_NONE : LH__PHASE_BODY;
     case LH__CALL_HELD:
         return LH__PHASE_NONE;
     }
@@ -82,7 +82,13 @@ static bool lh__body_is_fast_enough(struct lh__conn *conn)
     struct lh_http_server *server = conn->server;
     struct lh_http_call *call = conn->call;
     uint64_t elapsed_ms = server->timers.now_ms - call->body_since_ms;
-    uint64_t wanted = server->options.body_rate_bytes_min * elapsed_ms / 1000;
+    uint64_t rate = server->options.body_rate_bytes_min;
+
+    /* What is reserved for a body is given back in a bounded time, however slow its client. */
+    if (rate > 0 && rate < call->body_accounted / LH__BODY_SECONDS_MAX) {
+        rate = call->body_accounted / LH__BODY_SECONDS_MAX;
+    }
+    uint64_t wanted = rate * elapsed_ms / 1000;
 
     if (call->body_in_window < wanted) {
         return false;

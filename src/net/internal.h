@@ -24,6 +24,8 @@
 #define LH__CHUNK_OVERHEAD_MAX  16384u     /* chunk line with extensions, or the trailer section */
 #define LH__HEAD_BYTES_FIRST    2048u      /* a header buffer's first size */
 #define LH__BODY_GRACE_MS       10000u     /* a body's rate is looked at after this */
+#define LH__BODY_SECONDS_MAX    300u       /* an announced body must keep up with this */
+#define LH__ANSWER_SMALL_BYTES  65536u     /* not refused for what other clients leave unread */
 #define LH__LINGER_IDLE_MS      2000u /* after our FIN: how long to wait for more or for theirs */
 #define LH__LINGER_TOTAL_MS     30000u
 #define LH__CALLS_SPARE         64u  /* pooled for the next requests; about 5 KiB each */
@@ -166,6 +168,7 @@ struct lh_http_server {
     unsigned pool_count;
     uint64_t body_bytes;         /* in flight: reserved, being read, or with a service */
     uint64_t body_bytes_waiting; /* announced by calls that wait for body memory */
+    uint64_t answer_bytes;       /* of answers that clients have not taken yet */
     uint64_t request_id;
     uint64_t accept_error_ms; /* the last time it was logged */
     uint64_t date_s;

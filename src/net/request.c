@@ -186,6 +186,12 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
     call->route = match.routes[lh__methods[method].method];
     call->body_mode = lh__body_mode(call);
     memcpy(call->params, match.params, sizeof match.params);
+    if (conn->server->answer_bytes > conn->server->options.body_bytes_in_flight_max &&
+        call->route->services != LH_HTTP_EVERYWHERE) {
+        return lh_error_set(error, LH_OVERLOADED,
+                            "answers of %llu bytes wait for their clients, try again",
+                            (unsigned long long)conn->server->answer_bytes);
+    }
     return lh__check_size(call, error);
 }
 

@@ -98,7 +98,16 @@ static void lh__server_on_drained(struct lh_http_server *server)
 
 static void lh__server_on_drain_deadline(struct lh_timer *timer, void *arg)
 {
-    lh__server_on_drained(arg);
+    struct lh_http_server *server = arg;
+
+    /* A request that is still arriving could go on for as long as its client likes. */
+    for (struct lh__link *at = server->conns.next; at != &server->conns; at = at->next) {
+        struct lh__conn *conn = lh__conn_of(at, all);
+        if (conn->call != NULL && !conn->call->complete) {
+            lh__conn_abort(conn);
+        }
+    }
+    lh__server_on_drained(server);
 }
 
 void lh__server_conn_gone(struct lh_http_server *server)

@@ -25,6 +25,7 @@ static void lh__write_done(uv_write_t *req, int status)
     struct lh__write *write = (struct lh__write *)(void *)req;
     struct lh__conn *conn = req->data;
 
+    conn->server->answer_bytes -= write->body.cap;
     lh_buf_deinit(&write->body);
     free(write);
     if (status < 0) {
@@ -65,7 +66,9 @@ static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_
         lh_buf_deinit(&write->body);
         free(write);
         conn->broken = true;
+        return;
     }
+    conn->server->answer_bytes += write->body.cap;
 }
 
 void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body)

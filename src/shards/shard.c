@@ -53,9 +53,6 @@ enum lh_status lh_shard_create(const struct lh_graph_options *options, struct lh
     shard->dimension = options->dimension;
     lh_idmap_init(&shard->ids, id_of, shard);
     lh_heap_init(&shard->heap, record_moved, shard);
-    shard->group_rows = malloc((size_t)GROUP_MAX * options->dimension * sizeof(float));
-    if (shard->group_rows == NULL)
-        goto done;
     status = lh_graph_create(options, &shard->graph);
     if (status != LH_OK)
         goto done;
@@ -121,6 +118,10 @@ enum lh_status lh_shard_reserve(struct lh_shard *shard, struct lh_shard_room roo
     uint64_t more = shard->promised_nodes + room.nodes;
     uint64_t slots = lh_graph_slots(shard->graph) + more;
     if (slots > LH_NODES_MAX)
+        return LH_OUT_OF_MEMORY;
+    if (shard->group_rows == NULL)
+        shard->group_rows = malloc((size_t)GROUP_MAX * shard->dimension * sizeof(float));
+    if (shard->group_rows == NULL)
         return LH_OUT_OF_MEMORY;
     enum lh_status status = lh_graph_reserve(shard->graph, (uint32_t)more);
     if (status == LH_OK)
@@ -356,7 +357,7 @@ uint64_t lh_shard_bytes(const struct lh_shard *shard)
 {
     return lh_graph_bytes(shard->graph) + lh_heap_bytes(&shard->heap) +
            lh_idmap_bytes(&shard->ids) + (uint64_t)shard->node_capacity * 2 * sizeof(uint32_t) +
-           GROUP_MAX * shard->dimension * sizeof(float) + sizeof *shard;
+           (shard->group_rows ? GROUP_MAX * shard->dimension * sizeof(float) : 0) + sizeof *shard;
 }
 
 struct lh_graph *lh_shard_graph(struct lh_shard *shard)
