@@ -369,3 +369,49 @@ def test_a_client_that_goes_away_in_mid_stream_leaves_nothing_behind(server, ind
     count = index.info()["count"]
     assert ids_of(index) == list(range(count))  # whole lines from the start, in order
     assert index.add_lines(lines([999_999])).json == {"added": 1, "updated": 0}
+
+
+def test_a_long_line_that_drips_in_does_not_hold_up_others(server, index):
+    stream = Stream(server, index.name)
+    stream.chunk(b"x" * 3_900_000)  # below the limit of a line, and no newline
+    time.sleep(0.3)
+    stream.socket.sendall(b"1\r\nx\r\n" * 20_000)
+    with server.client() as client:
+        start = time.monotonic()
+        assert client.get("/healthz").status == 200
+        # Searching the line again for each byte took two seconds.
+        assert time.monotonic() - start < 1
+    stream.abort()
+
+
+def test_a_paused_stream_that_fails_leaves_its_connection_usable(server):
+    with server.client() as client:
+        client.create("paused", 16, ef_construction=4096, m=64, shards=1)
+    rng = seeded("paused")
+
+    def row(name, vector):
+        return json.dumps({"id": name, "vector": vector}).encode() + b"\n"
+
+    good = [row(str(i), [rng.random() for _ in range(16)]) for i in range(3500)]
+    body = b"".join(good) + row("zero", [0] * 16)  # refused under cosine, after a slow piece
+    size = (3 << 20) + 50_000
+    body += b" " * (size - len(body) - 1) + b"\n"
+    stream = Stream(server, "paused", length=size)
+    for at in range(0, 3 << 20, 65536):
+        stream.socket.sendall(body[at:at + 65536])
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += stream.socket.recv(4096)
+    assert b" 400 " in head
+    stream.socket.sendall(body[3 << 20:])
+    if b"connection: close" not in head.lower():
+        stream.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+    stream.socket.settimeout(20)
+    rest = b""
+    while b'{"status":"ok"}' not in rest:
+        piece = stream.socket.recv(4096)
+        if not piece:
+            assert b"connection: close" in head.lower()
+            break
+        rest += piece
+    stream.socket.close()

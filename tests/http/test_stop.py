@@ -258,3 +258,28 @@ def test_a_port_that_is_taken_is_told(key):
     assert said.endswith(
         f"lakehoused: cannot listen on {address} for {service}: address already in use\n"
     )
+
+
+def test_a_stream_that_goes_on_holds_up_a_stop_until_the_drain_timeout():
+    server = Server("server.drain_timeout=700ms")
+    with server.client() as client:
+        client.create("a", 2)
+    stream = socket.create_connection(("127.0.0.1", server.port))
+    stream.sendall(
+        b"POST /v1/vectors/index/a/add HTTP/1.1\r\nHost: t\r\n"
+        b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    time.sleep(0.2)
+    server.process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    line = b'{"id":"a","vector":[1,2]}\n'
+    while server.process.poll() is None:
+        assert time.monotonic() - start < 10
+        try:
+            stream.sendall(b"%x\r\n%s\r\n" % (len(line), line))
+        except OSError:
+            pass  # it has been told to go
+        time.sleep(0.05)
+    assert server.process.returncode == 0
+    stream.close()
+    server.__exit__(None)
