@@ -1,9 +1,9 @@
 /* The shard worker's thread.
  *
- * Lanes: drain both, run up to 8 searches, then one bulk step (at most 64 vectors or 1 ms), and
- * look again. Searches overtake queued adds; adds never starve; a search never waits for more than
- * one bulk step. A part is answered by sending it home; its home outlives the workers, so that
- * cannot fail. */
+ * Lanes: drain both, run up to 8 searches, then one bulk step (at most 64 vectors or half a
+ * millisecond), and look again. Searches overtake queued adds; adds never starve; a search never
+ * waits for more than one bulk step. A part is answered by sending it home; its home outlives the
+ * workers, so that cannot fail. */
 #include "shards/worker.h"
 
 #include "base/clock.h"
@@ -12,9 +12,9 @@
 #include <stdlib.h>
 
 #define SEARCHES_A_TURN 8u
-#define BULK_ITEMS      64u       /* most items in one bulk step */
-#define BULK_SLICE      8u        /* items between two looks at the clock */
-#define BULK_STEP_NS    1000000ul /* 1 ms: what a search may have to wait for */
+#define BULK_ITEMS      64u      /* most items in one bulk step */
+#define BULK_SLICE      8u       /* items between two looks at the clock */
+#define BULK_STEP_NS    500000ul /* 0.5 ms, one slice more at most: what a search may wait for */
 
 static void send_home(struct lh_worker *worker, struct lh_part *part)
 {
