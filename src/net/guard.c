@@ -299,6 +299,14 @@ static enum lh_status lh__check_field(struct lh_str name, struct lh_str value,
     }
 }
 
+/* Parsers differ on whether a tab around these values belongs to them; no client sends one. */
+static bool lh__has_framing_tab(struct lh_str name, struct lh_str value)
+{
+    return memchr(value.ptr, '\t', value.len) != NULL &&
+           (lh_str_eq_nocase(name, LH_STR("transfer-encoding")) ||
+            lh_str_eq_nocase(name, LH_STR("content-length")));
+}
+
 /* field-name ":" OWS field-value OWS, no folding, no control bytes. */
 static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct lh__head *head,
                                      struct lh__seen *seen, struct lh_error *error)
@@ -321,6 +329,10 @@ static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct
     value = lh__slice(colon + 1, end);
     if (!lh__all(value, CLASS_VALUE)) {
         return lh_error_set(error, LH_BAD_REQUEST, "header line %u: a control byte in the value",
+                            number);
+    }
+    if (lh__has_framing_tab(lh__slice(line.ptr, colon), value)) {
+        return lh_error_set(error, LH_BAD_REQUEST, "header line %u: a tab in a framing header",
                             number);
     }
     if (head->field_count == LH__FIELDS_MAX) {

@@ -55,6 +55,11 @@ BAD_REQUESTS = {
     "rfc9110_s5_5_a_nul_in_a_value": HEAD + "X-Abc: a\0b\r\n\r\n",
     "rfc9110_s5_5_a_control_byte_in_a_value": HEAD + "X-Abc: a\x01b\r\n\r\n",
     "rfc9110_s5_5_a_delete_byte_in_a_value": HEAD + "X-Abc: a\x7fb\r\n\r\n",
+    "s6_1_a_tab_behind_chunked":
+        "POST /v1/vectors/index HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n"
+        "0\r\n\r\n",
+    "s6_2_a_tab_before_a_content_length":
+        "POST /v1/vectors/index HTTP/1.1\r\nHost: a\r\nContent-Length:\t2\r\n\r\n{}",
     "s6_1_transfer_encoding_in_http_1_0":
         "POST /v1/vectors/index HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "s6_1_transfer_encoding_with_content_length":
