@@ -120,16 +120,6 @@ struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_
     return slot->conn->call;
 }
 
-struct lh_http_server *lh_http_call_server(struct lh_http_call *call)
-{
-    return call->conn->server;
-}
-
-const struct lh_route *lh_http_call_route(const struct lh_http_call *call)
-{
-    return call->route;
-}
-
 uint64_t lh_http_call_request_id(const struct lh_http_call *call)
 {
     return call->request_id;

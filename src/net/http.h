@@ -60,7 +60,7 @@ struct lh_route {
 
 struct lh_http_bind {
     struct lh_str host; /* "127.0.0.1", "::1", "0.0.0.0", "localhost" */
-    uint16_t port;      /* 0: any free one, see lh_http_server_port */
+    uint16_t port;      /* 0: any free one; the log names it */
     enum lh_http_service service;
 };
 
@@ -91,7 +91,6 @@ LH_MUST_USE enum lh_status lh_http_server_create(const struct lh_http_options *o
 LH_MUST_USE enum lh_status lh_http_server_listen(struct lh_http_server *server,
                                                  const struct lh_http_bind *bind,
                                                  struct lh_error *error);
-uint16_t lh_http_server_port(const struct lh_http_server *server, enum lh_http_service service);
 
 /* Runs the loop on the calling thread until stopped. */
 void lh_http_server_run(struct lh_http_server *server);
@@ -111,7 +110,6 @@ LH_MUST_USE enum lh_status lh_http_server_stop_on_signals(struct lh_http_server 
 
 /* Where other threads post replies: pushes wake the loop. */
 struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server);
-struct lh_timers *lh_http_server_timers(struct lh_http_server *server);
 
 /* Appends the HTTP metrics as Prometheus text: per route count by status and latency histogram,
  * connections, bodies in flight. Loop thread. */
@@ -131,8 +129,6 @@ struct lh_http_ticket {
 struct lh_http_ticket lh_http_call_ticket(const struct lh_http_call *call);
 struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_ticket ticket);
 
-struct lh_http_server *lh_http_call_server(struct lh_http_call *call);
-const struct lh_route *lh_http_call_route(const struct lh_http_call *call);
 uint64_t lh_http_call_request_id(const struct lh_http_call *call);
 struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i); /* decoded */
 /* A decoded query parameter; false when absent. Valid while the call lives. */

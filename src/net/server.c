@@ -317,16 +317,6 @@ enum lh_status lh_http_server_listen(struct lh_http_server *server, const struct
     return LH_OK;
 }
 
-uint16_t lh_http_server_port(const struct lh_http_server *server, enum lh_http_service service)
-{
-    for (const struct lh__listener *l = server->listeners; l != NULL; l = l->next) {
-        if (l->service == service) {
-            return l->port;
-        }
-    }
-    return 0;
-}
-
 void lh_http_server_run(struct lh_http_server *server)
 {
     uv_run(&server->loop, UV_RUN_DEFAULT);
@@ -442,9 +432,4 @@ void lh_http_server_destroy(struct lh_http_server *server)
 struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server)
 {
     return &server->mailbox;
-}
-
-struct lh_timers *lh_http_server_timers(struct lh_http_server *server)
-{
-    return &server->timers;
 }

@@ -939,3 +939,18 @@ def test_random_operations_from_several_threads_agree_with_a_model(server, make,
             assert model.missed <= model.wanted * 0.02
 
     in_parallel(*[lambda number=number: run(number) for number in range(4)])
+
+
+def test_a_delete_of_too_many_ids_is_refused(client):
+    client.create("many_ids", 2)
+    answer = client.post("/v1/vectors/index/many_ids/delete", {"ids": ["a"] * 1_000_001})
+    assert (answer.status, answer.code) == (400, "limit_exceeded")
+    assert "ids" in answer.message and "1000000" in answer.message
+
+
+def test_a_message_whose_quote_is_cut_inside_a_character_keeps_its_place(client):
+    client.create("cut", 2)
+    # One byte, then characters of two: the cut at 40 bytes falls inside one.
+    answer = client.get("/v1/vectors/index/cut/items?limit=a" + "%C3%A9" * 30)
+    assert (answer.status, answer.code) == (400, "invalid_argument")
+    assert answer.message.startswith('limit: "a\u00e9') and "whole number" in answer.message
