@@ -37,8 +37,12 @@ extern "C" {
     XX(OVERLOADED, overloaded, 503, "the server is at its limit, try again")                      \
     XX(DEADLINE, deadline_exceeded, 503, "the request waited longer than its deadline")           \
     XX(STOPPING, stopping, 503, "the server is stopping")                                         \
+    XX(INDEX_LOADING, index_loading, 503, "the index is still being loaded, try again")           \
+    XX(INDEX_FAILED, index_failed, 503, "the index could not be loaded")                          \
+    XX(DISK_FAILED, disk_failed, 503, "the disk failed, nothing was changed")                     \
     XX(VERSION_NOT_SUPPORTED, version_not_supported, 505, "only HTTP/1.0 and HTTP/1.1")           \
     XX(OUT_OF_MEMORY, out_of_memory, 507, "not enough memory")                                    \
+    XX(NO_SPACE, no_space, 507, "the disk is full, nothing was changed")                          \
     /* Not answered over HTTP: what functions tell one another. */                                \
     XX(CLOSED, closed, 503, "the mailbox is closed")                                              \
     XX(IO, io, 500, "a system call failed")                                                       \

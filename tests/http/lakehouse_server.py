@@ -1,6 +1,5 @@
-"""A lakehoused of one's own on free ports, and a client that keeps its connection.
-
-LAKEHOUSED names the binary. Everything is the standard library's."""
+"""A lakehoused of one's own on free ports, and clients for it: one that keeps its connection, and
+raw sockets. LAKEHOUSED names the binary. Everything is the standard library's."""
 
 import base64
 import http.client
@@ -11,8 +10,11 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
+
+from raw_http import Answer, RawClient
 
 
 def seeded(name):
@@ -36,26 +38,30 @@ def to_base64(vector):
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-class Answer:
-    def __init__(self, status, headers, body):
-        self.status = status
-        self.headers = headers
-        self.body = body
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
-    @property
-    def json(self):
-        return json.loads(self.body)
 
-    @property
-    def code(self):
-        return self.json["error"]["code"]
+def in_parallel(*jobs):
+    """Runs them on threads of their own; the first failure is raised."""
+    failures = []
 
-    @property
-    def message(self):
-        return self.json["error"]["message"]
+    def run(job):
+        try:
+            job()
+        except BaseException as failure:  # noqa: BLE001: raised below
+            failures.append(failure)
 
-    def __repr__(self):
-        return f"<{self.status} {self.body[:300]!r}>"
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 class Client:
@@ -86,7 +92,8 @@ class Client:
             body = body.encode()
         self.connection.request(method, path, body, headers, encode_chunked=chunked)
         response = self.connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, response.read())
 
     def get(self, path, **kw):
         return self.request("GET", path, **kw)
@@ -183,22 +190,22 @@ class Server:
 
     def __init__(self, *sets, prepare=None, env=None):
         self.log = tempfile.TemporaryFile()
-        command = [os.environ["LAKEHOUSED"]]
+        command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
         for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0", *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(
             command, stderr=self.log, preexec_fn=prepare, env=dict(os.environ, **(env or {}))
         )
-        ports = self.wait_for_ports()
-        self.port = ports["gateway"]
-        self.vectord_port = ports["vectord"]
+        self.ports = self.wait_for_ports()
+        self.port = self.ports["gateway"]
+        self.vectord_port = self.ports["vectord"]
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *exc):
-        if kind is None and self.process.poll() is None:
-            self.stop()
+        if kind is None:
+            self.end()
         self.kill()
         self.log.close()
 
@@ -226,6 +233,18 @@ class Server:
     def client(self, **kw):
         return Client(self.port, **kw)
 
+    def connect(self, service="gateway", timeout=10):
+        return RawClient(self.ports[service], timeout)
+
+    def ask(self, raw, service="gateway"):
+        """Sends raw bytes on a new connection and returns the first answer."""
+        client = self.connect(service)
+        try:
+            client.send(raw)
+            return client.answer()
+        finally:
+            client.close()
+
     def resident_bytes(self):
         with open(f"/proc/{self.process.pid}/status") as status:
             for line in status:
@@ -247,11 +266,23 @@ class Server:
                         total += float(line.rsplit(" ", 1)[1])
         return total
 
+    def terminate(self):
+        """SIGTERM, and no more."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout=30):
+        return self.process.wait(timeout)
+
     def stop(self, timeout=120):
         """SIGTERM; a stop in order ends with 0."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout)
+        self.terminate()
+        code = self.wait(timeout)
         assert code == 0, f"exit {code}: {self.log_text()[-4000:]}"
+
+    def end(self):
+        """Stops it in order, unless it has ended."""
+        if self.process.poll() is None:
+            self.stop()
 
     def kill(self):
         self.process.kill()

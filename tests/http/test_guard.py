@@ -2,7 +2,7 @@
 those of RFC 9112 unless another document is named."""
 import pytest
 
-from conftest import get
+from raw_http import get
 
 
 def refused(server, raw, status, code):

@@ -1,14 +1,13 @@
 """NDJSON bodies: streamed at bounded memory, applied in order, stopped at the first mistake."""
 
 import json
-import socket
-import struct
 import threading
 import time
 
 import pytest
 
-from lakehouse_server import Server, seeded, to_base64
+from lakehouse_server import Server, seeded, to_base64, wait_until
+from raw_http import RawClient, chunk, post
 
 LINES = 200_000
 BATCH = 4096  # lines that are applied at once
@@ -43,48 +42,26 @@ def ids_of(index):
     return sorted(int(entry["id"]) for entry in index.pages(limit=1000))
 
 
-class Stream:
+class Stream(RawClient):
     """A chunked NDJSON request by hand, so that a test decides what is sent when."""
 
     def __init__(self, server, name, length=None):
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-        how = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-        self.socket.sendall(
-            f"POST /v1/vectors/index/{name}/add HTTP/1.1\r\nHost: test\r\n"
-            f"Content-Type: application/x-ndjson\r\n{how}\r\n\r\n".encode()
-        )
+        super().__init__(server.port, timeout=60)
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        self.send(post(f"/v1/vectors/index/{name}/add", b"", framing, length=False,
+                       media_type="application/x-ndjson"))
 
     def chunk(self, data):
-        self.socket.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+        self.send(chunk(data))
 
     def end(self):
-        self.socket.sendall(b"0\r\n\r\n")
+        self.send(b"0\r\n\r\n")
 
-    def answer(self):
+    def outcome(self):
         """Status and body."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            piece = self.socket.recv(65536)
-            assert piece, f"closed before an answer: {data!r}"
-            data += piece
-        head, body = data.split(b"\r\n\r\n", 1)
-        fields = dict(row.lower().split(b": ", 1) for row in head.split(b"\r\n")[1:])
-        while len(body) < int(fields[b"content-length"]):
-            body += self.socket.recv(65536)
-        self.socket.close()
-        return int(head.split()[1]), json.loads(body)
-
-    def abort(self):
-        """A reset, as of a client that was killed."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        answer = self.answer()
+        self.close()
+        return answer.status, answer.json
 
 
 # ---- what a stream is ----
@@ -186,7 +163,7 @@ def test_chunks_may_split_lines_anywhere(server, index, size):
     for at in range(0, len(body), size):
         stream.chunk(body[at : at + size])
     stream.end()
-    assert stream.answer() == (200, {"added": count, "updated": 0})
+    assert stream.outcome() == (200, {"added": count, "updated": 0})
     assert ids_of(index) == list(range(count))
 
 
@@ -200,7 +177,7 @@ def test_chunks_of_random_sizes_may_split_lines_anywhere(server, index):
         stream.chunk(body[at : at + size])
         at += size
     stream.end()
-    assert stream.answer() == (200, {"added": 9000, "updated": 0})
+    assert stream.outcome() == (200, {"added": 9000, "updated": 0})
     assert index.info()["count"] == 9000
 
 
@@ -213,7 +190,7 @@ def test_a_slow_stream_is_waited_for_while_others_go_on(server, index):
         stream.chunk(text[9:])
         index.add([{"id": str(100 + number), "vector": [1, 2, 3, 4]}])
     stream.end()
-    assert stream.answer() == (200, {"added": 6, "updated": 0})
+    assert stream.outcome() == (200, {"added": 6, "updated": 0})
     assert ids_of(index) == [*range(6), *range(100, 106)]
 
 
@@ -224,7 +201,7 @@ def test_lines_of_a_long_stream_are_there_before_its_end(server, index):
     assert index.get("0").status == 200
     stream.chunk(lines(range(60000, 60010)))
     stream.end()
-    assert stream.answer() == (200, {"added": 60010, "updated": 0})
+    assert stream.outcome() == (200, {"added": 60010, "updated": 0})
 
 
 def test_several_streams_at_once(server, index):
@@ -307,13 +284,13 @@ def test_after_a_mistake_the_client_reads_its_answer_though_it_still_sends(serve
 
     def send():
         try:
-            stream.socket.sendall(body)
+            stream.sock.sendall(body)
         except OSError as failure:
             failed.append(failure)
 
     sender = threading.Thread(target=send)
     sender.start()
-    status, answer = stream.answer()
+    status, answer = stream.outcome()
     sender.join()
     assert status == 400 and answer["error"]["message"].startswith("line 11: ")
     assert index.info()["count"] == 10
@@ -352,7 +329,7 @@ def test_an_index_that_is_deleted_in_mid_stream_ends_it(server):
         assert made.drop().status == 204
         stream.chunk(lines(range(60000, 60010)))
         stream.end()
-        status, answer = stream.answer()
+        status, answer = stream.outcome()
         assert status == 404 and answer["error"]["code"] == "index_not_found"
         assert "items were applied before" in answer["error"]["message"]
 
@@ -364,7 +341,7 @@ def test_a_client_that_goes_away_in_mid_stream_leaves_nothing_behind(server, ind
         stream = Stream(server, index.name)
         if body:
             stream.chunk(body)
-        stream.abort()
+        stream.reset()
     wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
     count = index.info()["count"]
     assert ids_of(index) == list(range(count))  # whole lines from the start, in order
@@ -375,13 +352,13 @@ def test_a_long_line_that_drips_in_does_not_hold_up_others(server, index):
     stream = Stream(server, index.name)
     stream.chunk(b"x" * 3_900_000)  # below the limit of a line, and no newline
     time.sleep(0.3)
-    stream.socket.sendall(b"1\r\nx\r\n" * 20_000)
+    stream.sock.sendall(b"1\r\nx\r\n" * 20_000)
     with server.client() as client:
         start = time.monotonic()
         assert client.get("/healthz").status == 200
         # Searching the line again for each byte took two seconds.
         assert time.monotonic() - start < 1
-    stream.abort()
+    stream.reset()
 
 
 def test_a_paused_stream_that_fails_leaves_its_connection_usable(server):
@@ -398,20 +375,20 @@ def test_a_paused_stream_that_fails_leaves_its_connection_usable(server):
     body += b" " * (size - len(body) - 1) + b"\n"
     stream = Stream(server, "paused", length=size)
     for at in range(0, 3 << 20, 65536):
-        stream.socket.sendall(body[at:at + 65536])
+        stream.sock.sendall(body[at:at + 65536])
     head = b""
     while b"\r\n\r\n" not in head:
-        head += stream.socket.recv(4096)
+        head += stream.sock.recv(4096)
     assert b" 400 " in head
-    stream.socket.sendall(body[3 << 20:])
+    stream.sock.sendall(body[3 << 20:])
     if b"connection: close" not in head.lower():
-        stream.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
-    stream.socket.settimeout(20)
+        stream.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+    stream.sock.settimeout(20)
     rest = b""
     while b'{"status":"ok"}' not in rest:
-        piece = stream.socket.recv(4096)
+        piece = stream.sock.recv(4096)
         if not piece:
             assert b"connection: close" in head.lower()
             break
         rest += piece
-    stream.socket.close()
+    stream.sock.close()

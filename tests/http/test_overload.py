@@ -4,14 +4,12 @@ server goes on."""
 import json
 import random
 import resource
-import socket
-import struct
 import threading
-import time
 
 import pytest
 
-from lakehouse_server import Server, seeded, to_base64
+from lakehouse_server import Server, in_parallel, seeded, to_base64, wait_until
+from raw_http import get, post
 
 GAUSS = random.Random(1)
 POOL = [GAUSS.gauss(0, 1) for _ in range(4096)]  # drawing from it is quick
@@ -28,56 +26,11 @@ def random_items(rng, prefix, count, dimension):
     ]
 
 
-def run_all(jobs):
-    failures = []
-
-    def run(job):
-        try:
-            job()
-        except BaseException as failure:  # noqa: BLE001: raised below
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def raw_request(server, method, path, body):
+def send(server, path, body):
     """A connection on which a whole request has been sent and nothing read."""
-    made = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-    data = json.dumps(body).encode()
-    made.sendall(
-        f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(data)}\r\n\r\n".encode() + data
-    )
-    return made
-
-
-def read_answer(made):
-    """Status, header fields in lower case, body."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        piece = made.recv(65536)
-        assert piece, f"closed before an answer: {data[:200]!r}"
-        data += piece
-    head, body = data.split(b"\r\n\r\n", 1)
-    fields = dict(row.lower().split(b": ", 1) for row in head.split(b"\r\n")[1:])
-    while len(body) < int(fields.get(b"content-length", 0)):
-        piece = made.recv(65536)
-        assert piece, "closed within a body"
-        body += piece
-    return int(head.split()[1]), fields, body
+    client = server.connect(timeout=60)
+    client.send(post(path, body))
+    return client
 
 
 # ---- credits ----
@@ -91,17 +44,17 @@ def test_adds_beyond_the_credits_wait_and_then_are_refused():
             # One large add holds the only credit; eight may wait for it; the rest are refused.
             sizes = [4000] + 39 * [20]
             bodies = [{"items": random_items(rng, n, sizes[n], 64)} for n in range(40)]
-            sockets = [raw_request(server, "POST", index.path + "/add", bodies[0])]
+            sockets = [send(server, index.path + "/add", bodies[0])]
             wait_until(lambda: server.metric("lakehouse_credits", lane="bulk") == 0)
-            sockets += [raw_request(server, "POST", index.path + "/add", b) for b in bodies[1:]]
-            answers = [read_answer(one) for one in sockets]
-            added = [n for n, (status, _, _) in enumerate(answers) if status == 200]
-            refused = [answer for answer in answers if answer[0] == 503]
+            sockets += [send(server, index.path + "/add", b) for b in bodies[1:]]
+            answers = [one.answer() for one in sockets]
+            added = [n for n, answer in enumerate(answers) if answer.status == 200]
+            refused = [answer for answer in answers if answer.status == 503]
             assert len(added) + len(refused) == 40
             assert 0 in added and len(added) >= 9 and refused
-            for _, fields, body in refused:
-                assert fields[b"retry-after"].isdigit()
-                assert json.loads(body)["error"]["code"] == "overloaded"
+            for answer in refused:
+                assert answer.headers["retry-after"].isdigit()
+                assert answer.code == "overloaded"
             # What was answered is there, what was refused is not.
             for n in range(40):
                 assert index.get(f"{n}-0").status == (200 if n in added else 404)
@@ -121,23 +74,23 @@ def test_searches_beyond_the_credits_wait_and_then_are_refused():
             index.add(random_items(rng, "i", 2000, 32))
             large = {"vectors": [random_vector(rng, 32)] * 300, "k": 900, "ef": 2000}
             single = {"vector": random_vector(rng, 32), "k": 1}
-            sockets = [raw_request(server, "POST", index.path + "/search", large)]
+            sockets = [send(server, index.path + "/search", large)]
             wait_until(lambda: server.metric("lakehouse_credits", lane="express") == 0)
             sockets += [
-                raw_request(server, "POST", index.path + "/search", single) for _ in range(60)
+                send(server, index.path + "/search", single) for _ in range(60)
             ]
-            answers = [read_answer(one) for one in sockets]
-            statuses = [status for status, _, _ in answers]
+            answers = [one.answer() for one in sockets]
+            statuses = [answer.status for answer in answers]
             assert set(statuses) <= {200, 503} and statuses[0] == 200
             assert statuses.count(200) >= 9 and statuses.count(503) >= 1
-            for status, fields, body in answers[1:]:
-                if status == 503:
-                    assert fields[b"retry-after"].isdigit()
+            for answer in answers[1:]:
+                if answer.status == 503:
+                    assert answer.headers["retry-after"].isdigit()
                 else:
-                    assert len(json.loads(body)["results"]) == 1
+                    assert len(answer.json["results"]) == 1
             for one in sockets:  # refused or not, each connection goes on
-                one.sendall(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
-                assert read_answer(one)[0] == 200
+                one.send(get())
+                assert one.answer().status == 200
                 one.close()
             assert len(index.search(single["vector"], k=5)) == 5
 
@@ -150,11 +103,11 @@ def test_a_search_that_waited_past_its_timeout_is_answered_503():
             index = client.create("a", 32)
             index.add(random_items(rng, "i", 3000, 32))
             body = {"vectors": [random_vector(rng, 32)] * 1000, "k": 500, "ef": 4000}
-            sockets = [raw_request(server, "POST", index.path + "/search", body) for _ in range(5)]
+            sockets = [send(server, index.path + "/search", body) for _ in range(5)]
             for one in sockets:
-                status, fields, answer = read_answer(one)
-                assert status == 503 and b"retry-after" in fields
-                assert json.loads(answer)["error"]["code"] == "deadline_exceeded"
+                answer = one.answer()
+                assert answer.status == 503 and "retry-after" in answer.headers
+                assert answer.code == "deadline_exceeded"
                 one.close()
             assert len(index.search(random_vector(rng, 32), k=3)) == 3
 
@@ -225,7 +178,7 @@ def test_concurrent_adds_beyond_memory_max_are_each_applied_whole_or_not_at_all(
                         with lock:
                             applied.append(f"{number}-{batch}")
 
-        run_all([lambda number=number: add(number) for number in range(4)])
+        in_parallel(*[lambda number=number: add(number) for number in range(4)])
         assert 0 < len(applied) < 160
         ids = [entry["id"] for entry in index.pages(limit=1000)]
         assert len(ids) == len(set(ids)) == 400 * len(applied)
@@ -270,14 +223,13 @@ def test_clients_that_vanish_in_mid_request_leave_nothing_behind():
         search = {"vectors": [random_vector(rng, 32)] * 300, "k": 100, "ef": 500}
         for number in range(60):
             body = {"items": random_items(rng, f"gone-{number}", 100, 32)}
-            one = raw_request(server, "POST", index.path + ("/add", "/search")[number % 2],
-                              (body, search)[number % 2])
+            one = send(server, index.path + ("/add", "/search")[number % 2],
+                       (body, search)[number % 2])
             if number % 3 == 0:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.reset()
             one.close()
-            half = socket.create_connection(("127.0.0.1", server.port))
-            half.sendall(f"POST {index.path}/add HTTP/1.1\r\nHost: test\r\n"
-                         "Content-Length: 1000\r\n\r\n{\"items\":[{".encode())
+            half = server.connect()
+            half.send(post(index.path + "/add", b"x" * 1000)[:-990])
             half.close()
         wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
         assert server.metric("lakehouse_credits") == 1024 + 256
@@ -302,6 +254,6 @@ def test_two_hundred_connections_add_and_search_at_once():
                     first = mine.search(items[0]["vector"], k=1)[0]
                     assert first["id"] == items[0]["id"] and abs(first["distance"]) <= 1e-6
 
-        run_all([lambda number=number: use(number) for number in range(200)])
+        in_parallel(*[lambda number=number: use(number) for number in range(200)])
         assert index.info()["count"] == 200 * 6 * 5
         assert server.metric("lakehouse_requests_in_flight") == 0

@@ -1,7 +1,7 @@
 """The route table seen from outside: dispatch on each port, 404, 405, OPTIONS, HEAD, OpenAPI."""
 import pytest
 
-from conftest import get, post
+from raw_http import get, post
 
 
 def request(method, path, *lines):
@@ -39,7 +39,7 @@ def test_an_unknown_path_is_one_json_error(server):
 
 
 def test_an_error_quotes_the_path_as_json(server):
-    message = server.ask(get("/v1/%22%5c%0a%1b")).json()["error"]["message"]
+    message = server.ask(get("/v1/%22%5c%0a%1b")).message
     assert '"\\\n\x1b' in message
     assert server.ask(get("/v1/%ff")).code == "not_found"
 
@@ -96,7 +96,7 @@ def test_request_ids_differ(server):
 
 def test_openapi_lists_the_routes_that_answer(server):
     answer = server.ask(get("/openapi.json"))
-    document = answer.json()
+    document = answer.json
     assert document["openapi"].startswith("3.1")
     operations = [o["operationId"] for item in document["paths"].values() for o in item.values()]
     assert len(operations) == len(set(operations)) > 10

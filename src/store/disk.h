@@ -1,0 +1,116 @@
+/* The disk seam: all that the server writes goes through here, and tests replace it.
+ *
+ * Three implementations: io_uring (one ring), blocking system calls (where the kernel or a
+ * container refuses io_uring), and a simulated disk that keeps unsynced writes apart, so that a
+ * test can crash after any operation and lose or tear any subset of them.
+ *
+ * Paths are relative to the disk's folder. Changes of what is on disk are operations: submitted as
+ * chains, completed by callbacks. Everything else (opening, reading, listing) answers at once and
+ * may block: it belongs to start-up, to loading and to the making of a file that no one waits for.
+ * One thread owns a disk; only lh_disk_wake and lh_disk_read may be called from others. */
+#ifndef LH_STORE_DISK_H
+#define LH_STORE_DISK_H
+
+#include "base/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum lh_disk_kind {
+    LH_DISK_WRITE,       /* `len` bytes at `offset`, all of them: short writes are resubmitted */
+    LH_DISK_SYNC,        /* the file's data, and what is needed to read it back (fdatasync) */
+    LH_DISK_ALLOCATE,    /* blocks for `len` bytes from `offset` on; the file grows to that */
+    LH_DISK_RENAME,      /* `path` to `to`, over what is there */
+    LH_DISK_UNLINK,      /* `path`; one that is not there is no error */
+    LH_DISK_SYNC_FOLDER, /* the names in folder `path` */
+    LH_DISK_KINDS
+};
+
+/* One operation, in its owner's memory until `done` was called. */
+struct lh_disk_op {
+    enum lh_disk_kind kind;
+    int file;
+    const void *bytes;
+    size_t len;
+    uint64_t offset;
+    const char *path;
+    const char *to;
+    /* Starts when this one has succeeded; when it fails, this and all behind it in the chain end
+     * with -ECANCELED without being tried. */
+    struct lh_disk_op *next;
+    int result; /* 0, or -errno */
+    void (*done)(struct lh_disk_op *op);
+    void *arg; /* the owner's */
+
+    struct lh_disk_op *queued; /* the disk's */
+    size_t finished;           /* the disk's: bytes of a write */
+};
+
+enum lh_disk_open {
+    LH_DISK_OPEN_READ,
+    LH_DISK_OPEN_NEW,  /* for writing; an older one of that name is emptied first */
+    LH_DISK_OPEN_REUSE /* for writing; must be there, and keeps its bytes */
+};
+
+struct lh_disk;
+
+struct lh_disk_calls {
+    const char *name; /* "io_uring", "blocking", "simulated" */
+    void (*destroy)(struct lh_disk *disk);
+    void (*submit)(struct lh_disk *disk, struct lh_disk_op *chain);
+    bool (*run)(struct lh_disk *disk, bool sleep);
+    void (*wake)(struct lh_disk *disk);
+    int (*open)(struct lh_disk *disk, const char *path, enum lh_disk_open how, int *file);
+    void (*close)(struct lh_disk *disk, int file);
+    int (*read)(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
+                size_t *got);
+    int (*size)(struct lh_disk *disk, int file, uint64_t *bytes);
+    int (*list)(struct lh_disk *disk, const char *folder,
+                void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
+    int (*make_folder)(struct lh_disk *disk, const char *path);
+};
+
+/* Embedded first in each implementation. */
+struct lh_disk {
+    const struct lh_disk_calls *calls;
+};
+
+/* What `[server] io` asks for. */
+enum lh_disk_io { LH_DISK_AUTO, LH_DISK_URING, LH_DISK_BLOCKING };
+
+/* Opens the folder `root` (made, with its parents, when it is not there) and takes its lock: a
+ * second server on it gets LH_IO with the pid of the first. AUTO tries io_uring once and falls back
+ * to blocking; `note` (never NULL) then says why, with the likely cause, and is empty otherwise. */
+LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io io,
+                                               struct lh_disk **disk, char note[160],
+                                               struct lh_error *error);
+void lh_disk_destroy(struct lh_disk *disk);
+
+const char *lh_disk_name(const struct lh_disk *disk);
+
+/* Queues a chain; nothing has started when this returns. Cannot fail: errors come to `done`. */
+void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain);
+
+/* Starts everything queued in one system call, and calls `done` for what has finished, chains in
+ * the order of their links. With `sleep`, waits for a completion or a wake when nothing has
+ * finished yet. A callback may submit. True: something was done. */
+bool lh_disk_run(struct lh_disk *disk, bool sleep);
+
+/* Any thread: a sleeping or the next lh_disk_run returns. */
+void lh_disk_wake(struct lh_disk *disk);
+
+/* These return 0 or -errno. */
+LH_MUST_USE int lh_disk_open(struct lh_disk *disk, const char *path, enum lh_disk_open how,
+                             int *file);
+void lh_disk_close(struct lh_disk *disk, int file);
+LH_MUST_USE int lh_disk_size(struct lh_disk *disk, int file, uint64_t *bytes);
+/* Any thread. As many bytes as there are, up to `len`; fewer only at the file's end. */
+LH_MUST_USE int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len,
+                             uint64_t offset, size_t *got);
+/* Names in a folder, without "." and ".."; a folder that is not there is empty. */
+LH_MUST_USE int lh_disk_list(struct lh_disk *disk, const char *folder,
+                             void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
+/* With its parents; one that is there is no error. Durable after the parent's SYNC_FOLDER. */
+LH_MUST_USE int lh_disk_make_folder(struct lh_disk *disk, const char *path);
+
+#endif

@@ -1,0 +1,139 @@
+"""HTTP/1.1 by hand: requests as bytes, answers read strictly. An answer that is not exactly one
+HTTP/1.1 message fails the test."""
+
+import json
+import re
+import select
+import socket
+import struct
+
+
+class Answer:
+    """What either client got; the names of headers are in lower case, each at most once."""
+
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        """The one error shape, checked."""
+        shape = self.json
+        assert set(shape) == {"error"} and set(shape["error"]) == {"code", "message"}, shape
+        assert shape["error"]["message"]
+        return shape["error"]
+
+    @property
+    def code(self):
+        return self.error["code"]
+
+    @property
+    def message(self):
+        return self.error["message"]
+
+    @property
+    def closes(self):
+        return self.headers.get("connection") == "close"
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+class RawClient:
+    """A connection on which the test decides what is sent and when."""
+
+    def __init__(self, port, timeout=10):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def send(self, raw):
+        self.sock.sendall(raw.encode("latin-1") if isinstance(raw, str) else raw)
+
+    def fill(self):
+        piece = self.sock.recv(65536)
+        self.buffer += piece
+        return len(piece) > 0
+
+    def answer(self, to_head=False):
+        while b"\r\n\r\n" not in self.buffer:
+            assert self.fill(), "closed before an answer: %r" % self.buffer
+        head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        lines = head.split(b"\r\n")
+        status = re.fullmatch(rb"HTTP/1\.1 (\d{3}) ([A-Z][A-Za-z -]+)", lines[0])
+        assert status, lines[0]
+        headers = {}
+        for line in lines[1:]:
+            name, value = re.fullmatch(rb"([A-Za-z0-9-]+): (.*)", line).groups()
+            name = name.decode().lower()
+            assert name not in headers, name
+            headers[name] = value.decode()
+        code = int(status.group(1))
+        if code >= 200:
+            assert re.fullmatch(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
+                                headers["date"])
+            assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
+        size = 0
+        if code < 200 or code in (204, 304):
+            assert "content-length" not in headers
+        elif not to_head:
+            size = int(headers["content-length"])
+        while len(self.buffer) < size:
+            assert self.fill(), "closed within a body"
+        body, self.buffer = self.buffer[:size], self.buffer[size:]
+        return Answer(code, headers, body)
+
+    def is_quiet(self, seconds):
+        """Nothing comes for so long."""
+        if self.buffer:
+            return False
+        ready, _, _ = select.select([self.sock], [], [], seconds)
+        return not ready
+
+    def at_eof(self, timeout=10):
+        """The server sent its FIN, and nothing before it; a reset raises."""
+        assert self.buffer == b"", self.buffer
+        self.sock.settimeout(timeout)
+        return self.sock.recv(1) == b""
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        """As of a client that was killed."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+# ---- requests ----
+
+
+def get(path="/healthz", *lines, version="1.1"):
+    host = [] if any(line.lower().startswith("host") for line in lines) else ["Host: test"]
+    return "\r\n".join(["GET %s HTTP/%s" % (path, version), *host, *lines, "", ""])
+
+
+def post(path, body=b"", *lines, length=True, media_type="application/json"):
+    head = ["POST %s HTTP/1.1" % path, "Host: test", "Content-Type: " + media_type, *lines]
+    if isinstance(body, dict):
+        body = json.dumps(body).encode()
+    if length:
+        head.append("Content-Length: %d" % len(body))
+    return "\r\n".join(head + ["", ""]).encode("latin-1") + body
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def chunked(*chunks, trailers=b""):
+    return b"".join(map(chunk, chunks)) + b"0\r\n" + trailers + b"\r\n"
+
+
+def post_chunked(path, framed, *lines, **options):
+    return post(path, b"", "Transfer-Encoding: chunked", *lines, length=False, **options) + framed
