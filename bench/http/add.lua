@@ -3,24 +3,19 @@
 --     LH_VECTORS=vectors.ndjson LH_PREFIX=run1- wrk -t1 -c32 -d10s -s add.lua \
 --         http://127.0.0.1:3110/v1/vectors/index/words/add
 package.path = (os.getenv("LH_BENCH_HTTP") or ".") .. "/?.lua;" .. package.path
-done = require("report").done
+local common = require("common")
 
-local vectors = {}
+setup = common.setup
+done = common.done
+
+local vectors
 local headers = { ["Content-Type"] = "application/json" }
 local prefix = os.getenv("LH_PREFIX") or "add-"
 local added = 0
-local threads = 0
-
-function setup(thread)
-    threads = threads + 1
-    thread:set("seed", threads)
-end
 
 function init(arguments)
     math.randomseed(seed)
-    for line in io.lines(os.getenv("LH_VECTORS")) do
-        vectors[#vectors + 1] = line
-    end
+    vectors = common.lines("LH_VECTORS", function(line) return line end)
 end
 
 function request()

@@ -2,23 +2,19 @@
 --     LH_BODIES=queries.ndjson wrk -t1 -c32 -d10s -s search.lua \
 --         http://127.0.0.1:3110/v1/vectors/index/words/search
 package.path = (os.getenv("LH_BENCH_HTTP") or ".") .. "/?.lua;" .. package.path
-done = require("report").done
+local common = require("common")
 
-local requests = {}
-local threads = 0
+setup = common.setup
+done = common.done
 
-function setup(thread)
-    threads = threads + 1
-    thread:set("seed", threads)
-end
+local requests
 
 -- Requests are formatted once: wrk is to wait for the server, not the server for wrk.
 function init(arguments)
     math.randomseed(seed)
-    for line in io.lines(os.getenv("LH_BODIES")) do
-        requests[#requests + 1] =
-            wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line)
-    end
+    requests = common.lines("LH_BODIES", function(line)
+        return wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line)
+    end)
 end
 
 function request()
