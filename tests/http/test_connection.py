@@ -1,9 +1,6 @@
 """Connections: framing of bodies, pipelines, keep-alive, closing, deadlines, limits and stop.
 Section numbers are those of RFC 9112 unless another document is named."""
-import json
-import os
 import select
-import signal
 import socket
 import threading
 import time
