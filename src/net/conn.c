@@ -297,10 +297,14 @@ static void lh__conn_on_dropped(uv_handle_t *handle)
 void lh__conn_accept(struct lh__listener *listener)
 {
     struct lh_http_server *server = listener->server;
-    struct lh__conn *conn = calloc(1, sizeof *conn);
+    struct lh__conn *conn = NULL;
 
-    if (conn == NULL) {
-        return; /* libuv tries again when the next one comes */
+    if (server->conn_count + server->refused_count < server->descriptors_max) {
+        conn = calloc(1, sizeof *conn);
+    }
+    listener->is_held = conn == NULL;
+    if (listener->is_held) {
+        return;
     }
     uv_tcp_init(&server->loop, &conn->tcp);
     conn->tcp.data = conn;

@@ -30,6 +30,7 @@
 #define LH__LINGER_TOTAL_MS     30000u
 #define LH__CALLS_SPARE         64u  /* pooled for the next requests; about 5 KiB each */
 #define LH__CONNECTIONS_REFUSED 64u  /* being told 503; past them a connection is just closed */
+#define LH__DESCRIPTORS_OTHER   192u /* kept from connections: files, listeners, the loop's own */
 #define LH__BACKLOG             4096 /* a burst of clients; the kernel caps it at somaxconn */
 
 struct lh__conn;
@@ -134,6 +135,7 @@ struct lh__listener {
     struct lh__listener *next;
     enum lh_http_service service;
     uint16_t port;
+    bool is_held; /* a connection waits in it, not accepted: tried again at the next tick */
 };
 
 /* Counted for each route, and once for what matched none. */
@@ -164,6 +166,7 @@ struct lh_http_server {
     uint32_t slot_free; /* UINT32_MAX: none */
     uint32_t conn_count;
     uint32_t refused_count;
+    uint64_t descriptors_max; /* for connections: with so many open, no more are accepted */
     struct lh_http_call *pool;
     unsigned pool_count;
     uint64_t body_bytes;         /* in flight: reserved, being read, or with a service */
@@ -221,7 +224,8 @@ void lh__server_conn_gone(struct lh_http_server *server);
 
 /* ---- conn.c ---- */
 
-/* Accepts from `listener`. */
+/* Accepts from `listener`. Without memory or a descriptor to spare the connection waits in it:
+ * libuv does not call again until it has been accepted, so the ticker does. */
 void lh__conn_accept(struct lh__listener *listener);
 /* Runs what has been read ahead, closes what is broken, arms the deadline. */
 void lh__conn_go_on(struct lh__conn *conn);

@@ -74,11 +74,21 @@ static void lh__server_update_date(struct lh_http_server *server)
     }
 }
 
+static void lh__server_accept_held(struct lh_http_server *server)
+{
+    for (struct lh__listener *at = server->listeners; at != NULL; at = at->next) {
+        if (at->is_held) {
+            lh__conn_accept(at);
+        }
+    }
+}
+
 static void lh__server_on_timer(uv_timer_t *ticker)
 {
     struct lh_http_server *server = ticker->data;
 
     lh__server_update_date(server);
+    lh__server_accept_held(server);
     lh_timers_advance(&server->timers, uv_now(&server->loop));
     if (server->options.on_tick != NULL) {
         server->options.on_tick(server->options.context);
@@ -136,12 +146,15 @@ static int lh__server_start_loop(struct lh_http_server *server)
     return err;
 }
 
-/* A descriptor a connection, and some for the rest of the process. */
-static void lh__raise_descriptor_limit(const struct lh_http_server *server)
+/* A descriptor a connection, and some for the rest of the process; where the system gives fewer,
+ * connections get what the rest can spare. */
+static void lh__claim_descriptors(struct lh_http_server *server)
 {
     struct rlimit limit;
-    uint64_t want = (uint64_t)server->options.connections_max + 256;
+    uint64_t want =
+        (uint64_t)server->options.connections_max + LH__CONNECTIONS_REFUSED + LH__DESCRIPTORS_OTHER;
 
+    server->descriptors_max = UINT64_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return;
     }
@@ -150,6 +163,9 @@ static void lh__raise_descriptor_limit(const struct lh_http_server *server)
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur < want) {
+        bool is_small = limit.rlim_cur < 2 * LH__DESCRIPTORS_OTHER;
+        server->descriptors_max =
+            is_small ? limit.rlim_cur / 2 : limit.rlim_cur - LH__DESCRIPTORS_OTHER;
         lh_log_line(server->options.log, LH_LOG_WARN, "descriptor limit is below connections_max",
                     LH_LOG_U64("limit", limit.rlim_cur), LH_LOG_U64("wanted", want));
     }
@@ -190,7 +206,7 @@ enum lh_status lh_http_server_create(const struct lh_http_options *options,
         made->request_id = lh_clock_wall_ms() << 20;
     }
     signal(SIGPIPE, SIG_IGN); /* a client that left is an error of its write, not of the process */
-    lh__raise_descriptor_limit(made);
+    lh__claim_descriptors(made);
     lh__server_update_date(made);
     *server = made;
     return LH_OK;

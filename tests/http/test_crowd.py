@@ -1,4 +1,5 @@
 """A crowd of idle and slow clients does not keep a normal one waiting."""
+import os
 import resource
 import statistics
 import time
@@ -59,3 +60,34 @@ def test_ten_thousand_idle_and_a_thousand_slow_connections_leave_a_normal_client
         for client in crowd:
             client.close()
         server.end()
+
+
+def processor_seconds(server):
+    with open("/proc/%d/stat" % server.process.pid) as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_connections_beyond_the_descriptor_limit_wait_and_are_accepted_when_others_close():
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+    with Server("vectord.shards=1", prepare=limit) as server:
+        crowd = [server.connect() for _ in range(150)]
+        for client in crowd:
+            client.send(HEAD + "\r\n")
+        served = [client for client in crowd if not client.is_quiet(0.01)]
+        assert 40 <= len(served) < 128
+        before = processor_seconds(server)
+        time.sleep(1)
+        assert processor_seconds(server) - before < 0.3, "it spins"
+        while served:  # each close lets another one in, until all have been answered
+            client = served.pop()
+            assert client.answer().status == 200
+            client.close()
+            crowd.remove(client)
+            if not served and crowd:
+                assert not crowd[0].is_quiet(5)
+                served = [client for client in crowd if not client.is_quiet(0.05)]
+        assert crowd == []
+        assert "accept failed" not in server.log_text()
