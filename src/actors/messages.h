@@ -9,12 +9,15 @@
 
 #include "net/http.h"
 #include "shards/parts.h"
+#include "store/lhv1.h"
+#include "store/wal.h"
 
 enum lh_op {
     LH_OP_INDEX_CREATE,
     LH_OP_INDEX_LIST,
     LH_OP_INDEX_GET,
     LH_OP_INDEX_DROP,
+    LH_OP_INDEX_CHECKPOINT,
     LH_OP_ADD,    /* {"items": [...]} */
     LH_OP_NDJSON, /* one piece of an NDJSON stream */
     LH_OP_SEARCH,
@@ -24,14 +27,18 @@ enum lh_op {
     LH_OP_ITEMS_PAGE
 };
 
-/* Message types; LH_MSG_PART is 1. */
-#define LH_MSG_REQUEST 2u
+/* Message types; LH_MSG_PART is 1, LH_MSG_BLOCK 2. */
+#define LH_MSG_REQUEST 3u
+#define LH_MSG_JOB     4u
+#define LH_MSG_TICK    5u
 
 /* Where a request is on its way; decides what its receiver does with it. */
 enum lh_stage {
     LH_STAGE_DECODE,  /* at a decoder: the body becomes a batch */
     LH_STAGE_ROUTE,   /* at vectord: new */
     LH_STAGE_RESERVE, /* at vectord: its shards are making room for an add */
+    LH_STAGE_LOG,     /* at the persister: it becomes a record of the log */
+    LH_STAGE_LOGGED,  /* at vectord: the log has it, or has refused it */
     LH_STAGE_GATHER,  /* at vectord: its parts are out */
     LH_STAGE_ENCODE,  /* at a decoder: what was found becomes text */
     LH_STAGE_ANSWER   /* at the gateway */
@@ -88,6 +95,12 @@ struct lh_request {
     struct lh_shard_counts counts;
     uint64_t asked_bytes; /* what its promises will take, until they are given */
 
+    /* logged */
+    enum lh_durability durability;
+    struct lh_record record; /* borrows `batch` */
+    struct lh_wal_entry entry;
+    bool is_replay; /* it comes from the log or from a file: no one waits for an answer */
+
     /* answered */
     struct lh_error error;      /* status LH_OK when it went well */
     struct lh_error late_error; /* of a stream: after what stands before it was applied */
@@ -98,6 +111,48 @@ struct lh_request {
 };
 
 _Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message");
+
+/* What vectord asks of the persister beside log records. */
+enum lh_job_kind {
+    LH_JOB_REPLAY,  /* the next record of the log: fills `record` */
+    LH_JOB_IMPORT,  /* the next items of a version 1 file: fills `record` */
+    LH_JOB_BEGIN,   /* opens the temporary file of a checkpoint: fills `file` */
+    LH_JOB_FINISH,  /* writes the envelope, syncs, and gives the file its name */
+    LH_JOB_ABANDON, /* closes a temporary file and removes it */
+    LH_JOB_REMOVE   /* removes an index's file for good */
+};
+
+#define LH_JOB_OPS_MAX 6u
+
+struct lh_job {
+    struct lh_msg head;
+    enum lh_job_kind kind;
+    enum lh_status status;
+    struct lh_error error;
+    struct lh_index *index; /* vectord's */
+    struct lh_lhv1_paths paths;
+    bool replaces_v1;    /* FINISH: the older file stays as .v1 until the new one is synced */
+    int file;            /* BEGIN to FINISH or ABANDON; IMPORT: the version 1 file */
+    void *import;        /* IMPORT: the persister's reader */
+    struct lh_buf bytes; /* FINISH: the envelope */
+    struct lh_record record;
+    char v1_path[LH_NAME_BYTES_MAX + 32];
+    struct lh_disk_op ops[LH_JOB_OPS_MAX];
+    uint32_t ops_out;
+};
+
+_Static_assert(offsetof(struct lh_job, head) == 0, "a job is a message");
+
+/* Ten times a second from the gateway to vectord, the persister, and back: what is due by time. */
+struct lh_tick {
+    struct lh_msg head;
+    bool is_stop;       /* the last one: comes back when what is cheap to keep is kept */
+    uint64_t lsn_least; /* vectord: records below are not needed any more */
+    uint64_t log_bytes; /* persister: that the log holds */
+    bool has_lost;      /* persister: what was acknowledged may only be in memory */
+};
+
+_Static_assert(offsetof(struct lh_tick, head) == 0, "a tick is a message");
 
 /* NULL when there is no memory. The lane follows from `op`. */
 struct lh_request *lh_request_create(enum lh_op op);

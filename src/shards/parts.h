@@ -6,7 +6,8 @@
 #define LH_SHARDS_PARTS_H
 
 #include "runtime/actor.h"
-#include "shards/shard.h"
+#include "shards/section.h"
+#include "store/disk.h"
 
 enum lh_part_kind {
     LH_PART_CREATE,  /* makes the shard: fills `shard` */
@@ -16,7 +17,45 @@ enum lh_part_kind {
     LH_PART_DELETE,  /* deletes ids */
     LH_PART_SEARCH,  /* answers queries */
     LH_PART_GET,     /* answers one item */
-    LH_PART_PAGE     /* answers items in node order */
+    LH_PART_PAGE,    /* answers items in node order */
+    LH_PART_FREEZE,  /* keeps the shard as it is now for a checkpoint: makes `section`'s writer */
+    LH_PART_STREAM,  /* sends what was frozen to the persister, then lets it go */
+    LH_PART_THAW,    /* lets it go without sending it */
+    LH_PART_LOAD     /* reads the shard from a file: fills `shard` */
+};
+
+/* Bytes of a section on their way to the persister. */
+struct lh_block {
+    struct lh_msg head;
+    struct lh_part *part;
+    struct lh_disk_op op;
+    void *bytes;
+};
+
+_Static_assert(offsetof(struct lh_block, head) == 0, "a block is a message");
+
+#define LH_MSG_BLOCK 2u
+
+#define LH_SECTION_BLOCKS 2u /* one is filled while the other is written */
+
+/* One shard's section on its way into a file or out of it. */
+struct lh_section_job {
+    struct lh_disk *disk; /* LOAD: the worker reads by itself */
+    int file;
+    uint64_t offset; /* of the section in the file */
+    uint64_t length; /* FREEZE fills it in */
+    uint64_t xxh3;   /* LOAD: expected; STREAM fills it in */
+    uint32_t count;  /* FREEZE fills it in */
+    uint64_t at;     /* bytes that have been read or handed over */
+    struct lh_section_writer *writer;
+    struct lh_section_loader *loader;
+    void *hash;                 /* STREAM: of the bytes so far */
+    struct lh_actor *worker;    /* STREAM: where blocks come back to */
+    struct lh_actor *persister; /* STREAM: who writes them */
+    struct lh_block blocks[LH_SECTION_BLOCKS];
+    uint32_t blocks_out;
+    bool is_parked; /* STREAM: every block is out; the part waits for one */
+    struct lh_error error;
 };
 
 struct lh_part {
@@ -43,8 +82,9 @@ struct lh_part {
     uint32_t limit; /* PAGE */
     struct lh_found_options options;
     struct lh_found_list found;
-    uint32_t *ends;       /* SEARCH: ends[i] is how many of `found` answer queries 0..i */
-    uint32_t shard_count; /* state of the shard afterwards, for the index's info */
+    struct lh_section_job *section; /* FREEZE, STREAM, THAW, LOAD: the asker's */
+    uint32_t *ends;                 /* SEARCH: ends[i] is how many of `found` answer queries 0..i */
+    uint32_t shard_count;           /* state of the shard afterwards, for the index's info */
     uint64_t shard_bytes;
 };
 

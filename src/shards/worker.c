@@ -7,6 +7,7 @@
 #include "shards/worker.h"
 
 #include "base/clock.h"
+#include "shards/sections.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,11 +137,43 @@ static uint32_t bulk_slice(struct lh_worker *worker, struct lh_part *part)
     case LH_PART_RESERVE:
         part->status = lh_shard_reserve(part->shard, part->room);
         break;
+    case LH_PART_FREEZE:
+        lh__section_freeze(part);
+        break;
+    case LH_PART_THAW:
+        lh__section_thaw(part);
+        break;
     default:
         assert(!"an express part in the bulk lane");
     }
     part->done += count;
     return count;
+}
+
+/* A part that goes in slices with other work between them, or a block that one has waited for. */
+static bool run_section(struct lh_worker *worker, struct lh_msg *msg)
+{
+    struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
+    struct lh_part *part = (struct lh_part *)msg;
+    enum lh__slice slice;
+    if (msg->type == LH_MSG_BLOCK) {
+        struct lh_block *block = (struct lh_block *)lh_msg_queue_take(queue);
+        lh_counter_sub(&worker->metrics.waiting[LH_LANE_BULK], 1);
+        part = block->part;
+        if (lh__section_block_back(block))
+            lh_msg_queue_put(queue, &part->head);
+        return true;
+    }
+    if (part->kind != LH_PART_STREAM && part->kind != LH_PART_LOAD)
+        return false;
+    lh_msg_queue_take(queue);
+    slice = part->kind == LH_PART_LOAD ? lh__section_load(part)
+                                       : lh__section_stream(part, &worker->actor);
+    if (slice == LH__SLICE_DONE)
+        send_home(worker, part);
+    else if (slice == LH__SLICE_MORE)
+        lh_msg_queue_put(queue, &part->head);
+    return true;
 }
 
 static void bulk_step(struct lh_worker *worker)
@@ -153,10 +186,12 @@ static void bulk_step(struct lh_worker *worker)
     uint32_t items = 0;
     do {
         struct lh_part *part = (struct lh_part *)queue->first;
-        items += bulk_slice(worker, part);
-        if (part->done == part->count) {
-            lh_msg_queue_take(queue);
-            send_home(worker, part);
+        if (!run_section(worker, &part->head)) {
+            items += bulk_slice(worker, part);
+            if (part->done == part->count) {
+                lh_msg_queue_take(queue);
+                send_home(worker, part);
+            }
         }
         now = lh_clock_ns();
     } while (queue->first != NULL && items < BULK_ITEMS && now - start < BULK_STEP_NS);
@@ -171,22 +206,25 @@ static void count_waiting(struct lh_worker *worker, const size_t before[LH_LANES
                        worker->actor.waiting[lane].count - before[lane]);
 }
 
+bool lh_worker_turn(struct lh_worker *worker, bool sleep)
+{
+    struct lh_actor *actor = &worker->actor;
+    size_t before[LH_LANES] = {actor->waiting[LH_LANE_EXPRESS].count,
+                               actor->waiting[LH_LANE_BULK].count};
+    if (sleep ? !lh_actor_wait(actor) : !lh_actor_poll(actor))
+        return false;
+    count_waiting(worker, before);
+    uint64_t start = lh_clock_ns();
+    express_turn(worker);
+    bulk_step(worker);
+    lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - start);
+    return true;
+}
+
 static void run(void *self)
 {
-    struct lh_worker *worker = self;
-    struct lh_actor *actor = &worker->actor;
-    for (;;) {
-        size_t before[LH_LANES] = {actor->waiting[LH_LANE_EXPRESS].count,
-                                   actor->waiting[LH_LANE_BULK].count};
-        bool more = lh_actor_wait(actor);
-        if (!more)
-            return;
-        count_waiting(worker, before);
-        uint64_t start = lh_clock_ns();
-        express_turn(worker);
-        bulk_step(worker);
-        lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - start);
-    }
+    while (lh_worker_turn(self, true))
+        continue;
 }
 
 void lh_worker_init(struct lh_worker *worker, uint32_t number)

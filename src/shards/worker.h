@@ -25,6 +25,10 @@ struct lh_worker {
 
 void lh_worker_init(struct lh_worker *worker, uint32_t number);
 
+/* One look at the mailbox and the work of one turn; the worker's thread does nothing else. False:
+ * nothing waited, or with `sleep`, the worker was told to stop. A test without threads calls it. */
+bool lh_worker_turn(struct lh_worker *worker, bool sleep);
+
 /* Parts that wait, taken from the mailbox or not. Any thread. */
 uint64_t lh_worker_depth(const struct lh_worker *worker, enum lh_lane lane);
 
