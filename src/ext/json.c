@@ -12,7 +12,7 @@ struct reader {
     char *out; /* NULL: nothing is written */
     const char *reason;
     unsigned depth;
-    char nest[LH__BODY_DEPTH_MAX]; /* the closing bracket of each open container */
+    char nest[LH_JSON_DEPTH_MAX]; /* the closing bracket of each open container */
 };
 
 static bool broken(struct reader *r, const char *reason)
@@ -316,12 +316,12 @@ static bool read_document(struct reader *r, unsigned depth_max)
     return true;
 }
 
-bool lh__json_check(struct lh_str text, unsigned depth_max, char *minified, size_t *minified_len,
-                    struct lh__json_fault *fault)
+bool lh_json_check(struct lh_str text, unsigned depth_max, char *minified, size_t *minified_len,
+                   struct lh_json_fault *fault)
 {
     struct reader r = {.at = text.ptr, .end = text.ptr + text.len, .out = minified};
     bool good;
-    assert(depth_max <= LH__BODY_DEPTH_MAX);
+    assert(depth_max <= LH_JSON_DEPTH_MAX);
     good = read_document(&r, depth_max);
     assert(r.at <= r.end);
     if (good && minified != NULL) {
@@ -329,7 +329,7 @@ bool lh__json_check(struct lh_str text, unsigned depth_max, char *minified, size
         assert(*minified_len <= text.len);
     }
     if (!good) {
-        *fault = (struct lh__json_fault){(size_t)(r.at - text.ptr), r.reason};
+        *fault = (struct lh_json_fault){(size_t)(r.at - text.ptr), r.reason};
     }
     return good;
 }
@@ -376,7 +376,7 @@ static unsigned escape_value(const char **p, const char *end)
     return code;
 }
 
-bool lh__json_unescape(struct lh_str text, char *out, size_t *out_len, struct lh__json_fault *fault)
+bool lh_json_unescape(struct lh_str text, char *out, size_t *out_len, struct lh_json_fault *fault)
 {
     struct reader r = {.at = text.ptr, .end = text.ptr + text.len};
     const char *p = text.ptr + 1;
@@ -386,7 +386,7 @@ bool lh__json_unescape(struct lh_str text, char *out, size_t *out_len, struct lh
         good = broken(&r, "nothing may follow the string");
     }
     if (!good) {
-        *fault = (struct lh__json_fault){(size_t)(r.at - text.ptr), r.reason};
+        *fault = (struct lh_json_fault){(size_t)(r.at - text.ptr), r.reason};
         return false;
     }
     while (p < r.end - 1) {

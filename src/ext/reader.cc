@@ -163,13 +163,13 @@ enum lh_status read_base64_chars(const context &c, const char *field, struct lh_
 enum lh_status read_escaped_base64(const context &c, const char *field, struct lh_str quoted,
                                    uint32_t &dimension)
 {
-    struct lh__json_fault fault;
+    struct lh_json_fault fault;
     size_t len;
     char *copy = static_cast<char *>(malloc(quoted.len));
     if (copy == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
-    enum lh_status status = lh__json_unescape(quoted, copy, &len, &fault)
+    enum lh_status status = lh_json_unescape(quoted, copy, &len, &fault)
                                 ? read_base64_chars(c, field, {copy, len}, dimension)
                                 : refuse_broken(c, simdjson::STRING_ERROR);
     free(copy);
@@ -238,7 +238,7 @@ enum lh_status refuse(const context &c, const char *field, enum lh_status status
 
 enum lh_status refuse_broken(const context &c, error_code code)
 {
-    struct lh__json_fault fault;
+    struct lh_json_fault fault;
     context document_only = c;
     document_only.list = nullptr;
     if (code == simdjson::MEMALLOC) {
@@ -247,7 +247,7 @@ enum lh_status refuse_broken(const context &c, error_code code)
     if (code == simdjson::CAPACITY) {
         return lh_error_set(c.error, LH_BODY_TOO_LARGE, "the body is larger than 4 GiB");
     }
-    if (lh__json_check(c.text, LH__BODY_DEPTH_MAX, nullptr, nullptr, &fault)) {
+    if (lh_json_check(c.text, LH_JSON_DEPTH_MAX, nullptr, nullptr, &fault)) {
         return refuse(document_only, "", LH_INVALID_JSON, "%s", simdjson::error_message(code));
     }
     return refuse(document_only, "", LH_INVALID_JSON, "byte %zu: %s", fault.offset, fault.reason);
@@ -301,8 +301,8 @@ enum lh_status open(const context &c, document &doc, object &root)
         code = doc.get_object().get(root);
     }
     if (code == simdjson::INCORRECT_TYPE) {
-        struct lh__json_fault fault;
-        if (lh__json_check(c.text, LH__BODY_DEPTH_MAX, nullptr, nullptr, &fault)) {
+        struct lh_json_fault fault;
+        if (lh_json_check(c.text, LH_JSON_DEPTH_MAX, nullptr, nullptr, &fault)) {
             return refuse(c, "", LH_INVALID_ARGUMENT, "the body must be a JSON object");
         }
     }
@@ -384,7 +384,7 @@ enum lh_status read_bool(const context &c, const char *field, value v, bool &tru
 enum lh_status read_string(const context &c, const char *field, value v, size_t max, char *out,
                            size_t &len)
 {
-    struct lh__json_fault fault;
+    struct lh_json_fault fault;
     struct lh_str text = token(v);
     if (text.ptr[0] != '"') {
         return refuse_type(c, field, "a string", v);
@@ -397,7 +397,7 @@ enum lh_status read_string(const context &c, const char *field, value v, size_t 
     if (room == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
-    bool good = lh__json_unescape(text, room, &len, &fault);
+    bool good = lh_json_unescape(text, room, &len, &fault);
     if (good && len <= max) {
         memcpy(out, room, len);
     }
@@ -414,7 +414,7 @@ enum lh_status read_string(const context &c, const char *field, value v, size_t 
 enum lh_status read_id(const context &c, const char *field, value v, struct lh_batch *batch,
                        struct lh_str &id)
 {
-    struct lh__json_fault fault;
+    struct lh_json_fault fault;
     struct lh_str text = token(v);
     size_t len = 0;
     if (text.ptr[0] != '"') {
@@ -428,7 +428,7 @@ enum lh_status read_id(const context &c, const char *field, value v, struct lh_b
     if (room == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
-    if (!lh__json_unescape(text, room, &len, &fault)) {
+    if (!lh_json_unescape(text, room, &len, &fault)) {
         return refuse_broken(c, simdjson::STRING_ERROR);
     }
     if (len == 0) {
@@ -465,7 +465,7 @@ enum lh_status read_metadata(const context &c, const char *field, value v, struc
 {
     simdjson::ondemand::object object;
     std::string_view raw;
-    struct lh__json_fault fault;
+    struct lh_json_fault fault;
     size_t len = 0;
     if (token(v).ptr[0] != '{') {
         return refuse_type(c, field, "an object", v);
@@ -481,7 +481,7 @@ enum lh_status read_metadata(const context &c, const char *field, value v, struc
     if (room == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
-    if (!lh__json_check({raw.data(), raw.size()}, LH_METADATA_DEPTH_MAX, room, &len, &fault)) {
+    if (!lh_json_check({raw.data(), raw.size()}, LH_METADATA_DEPTH_MAX, room, &len, &fault)) {
         return refuse(c, field, LH_INVALID_JSON, "byte %zu: %s",
                       (size_t)(raw.data() - c.text.ptr) + fault.offset, fault.reason);
     }
