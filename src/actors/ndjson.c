@@ -1,14 +1,18 @@
 /* NDJSON bodies: streamed, applied in batches as they come, answered at the end. Loop thread.
  *
  * One piece is at a decoder or a shard at a time; the next one gathers meanwhile, and past two
- * pieces the socket is not read. So a stream of any length holds a few MiB. Lines are applied in
- * order; the first bad one ends the stream. */
+ * pieces the socket is not read. So a stream of any length holds a few MiB. A piece goes out when
+ * it is full, or when its first whole line has waited for APPLY_AFTER_MS: batches are large when
+ * lines come fast, and lines that trickle are soon found by searches. Lines are applied in order;
+ * the first bad one ends the stream. */
 #include "actors/gateway.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define APPLY_AFTER_MS 200u /* a person hardly notices; a batch of so long is worth its way */
 
 struct lh_ndjson {
     struct lh_gateway *gateway;
@@ -19,8 +23,11 @@ struct lh_ndjson {
     bool has_ended;             /* the last piece of the body has come */
     bool is_paused;
     bool is_out_of_memory; /* what came could not be kept */
-    struct lh_buf next;    /* what has come since */
-    uint64_t lines;        /* lines consumed */
+    bool has_line;         /* a line ends in `next`: the timer runs, or has run out */
+    bool is_overdue;       /* the timer has run out */
+    struct lh_timer timer;
+    struct lh_buf next; /* what has come since */
+    uint64_t lines;     /* lines consumed */
     uint64_t added;
     uint64_t updated;
 };
@@ -28,6 +35,7 @@ struct lh_ndjson {
 static void destroy(struct lh_ndjson *stream)
 {
     assert(!stream->is_out);
+    lh_timer_cancel(&stream->timer);
     stream->gateway->streams--;
     lh__gateway_release(stream->gateway, stream->request);
     lh_buf_deinit(&stream->next);
@@ -98,6 +106,9 @@ static bool join(struct lh_ndjson *stream)
         lh_buf_append(&request->body, stream->next.ptr, stream->next.len);
     }
     stream->next.len = 0;
+    stream->has_line = false;
+    stream->is_overdue = false;
+    lh_timer_cancel(&stream->timer);
     return !lh_buf_failed(&request->body);
 }
 
@@ -126,7 +137,8 @@ static void advance(struct lh_ndjson *stream)
         return;
     }
     if (!has_whole_line(stream)) {
-        bool is_due = stream->has_ended || stream->next.len >= LH_NDJSON_PIECE_BYTES;
+        bool is_due =
+            stream->has_ended || stream->is_overdue || stream->next.len >= LH_NDJSON_PIECE_BYTES;
         if (!is_due)
             return;
         if (!join(stream)) {
@@ -153,12 +165,25 @@ static void advance(struct lh_ndjson *stream)
     set_paused(stream, false);
 }
 
+static void on_overdue(struct lh_timer *timer, void *arg)
+{
+    struct lh_ndjson *stream = arg;
+    stream->is_overdue = true;
+    if (!stream->is_out)
+        advance(stream);
+    (void)timer;
+}
+
 static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
 {
     struct lh_ndjson *stream = arg;
     lh_buf_append_str(&stream->next, piece);
     if (lh_buf_failed(&stream->next))
         stream->is_out_of_memory = true; /* told as soon as nothing is out */
+    if (!stream->has_line && memchr(piece.ptr, '\n', piece.len) != NULL) {
+        stream->has_line = true;
+        lh_timer_set(lh_http_server_timers(stream->gateway->http), &stream->timer, APPLY_AFTER_MS);
+    }
     /* When nothing is out there is no whole line in what is left of the piece (see advance), and it
      * is not searched again for every few bytes that come. */
     bool is_due = stream->is_out_of_memory || stream->next.len >= LH_NDJSON_PIECE_BYTES;
@@ -210,6 +235,7 @@ void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call)
     stream->ticket = request->ticket;
     stream->request = request;
     request->stream = stream;
+    lh_timer_init(&stream->timer, on_overdue, stream);
     gateway->streams++;
     lh_http_call_stream(
         call, &(struct lh_http_stream){

@@ -111,6 +111,9 @@ LH_MUST_USE enum lh_status lh_http_server_stop_on_signals(struct lh_http_server 
 /* Where other threads post replies: pushes wake the loop. */
 struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server);
 
+/* The loop's timers, for its services. Loop thread. */
+struct lh_timers *lh_http_server_timers(struct lh_http_server *server);
+
 /* Appends the HTTP metrics as Prometheus text: per route count by status and latency histogram,
  * connections, bodies in flight. Loop thread. */
 void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *out);

@@ -449,3 +449,8 @@ struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server)
 {
     return &server->mailbox;
 }
+
+struct lh_timers *lh_http_server_timers(struct lh_http_server *server)
+{
+    return &server->timers;
+}

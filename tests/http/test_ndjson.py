@@ -204,6 +204,41 @@ def test_lines_of_a_long_stream_are_there_before_its_end(server, index):
     assert stream.outcome() == (200, {"added": 60010, "updated": 0})
 
 
+def test_lines_that_trickle_are_there_soon_while_the_stream_goes_on(server, index):
+    stream = Stream(server, index.name)
+    stream.chunk(line(0).encode())  # no line yet
+    time.sleep(0.5)
+    assert index.info()["count"] == 0
+    for number in range(4):
+        sent = time.monotonic()
+        stream.chunk(b"\n" + line(number + 1).encode())
+        wait_until(lambda: index.info()["count"] == number + 1, seconds=5)
+        assert 0.09 < time.monotonic() - sent < 2, "at once, or late"
+        assert index.search([number, 1, 2, 3], k=1)[0]["id"] == str(number)
+    stream.end()
+    assert stream.outcome() == (200, {"added": 5, "updated": 0})
+
+
+def test_a_mistake_in_a_line_that_trickles_is_told_before_the_stream_ends(server, index):
+    stream = Stream(server, index.name)
+    stream.chunk(lines([1, 2]))
+    wait_until(lambda: index.info()["count"] == 2, seconds=5)
+    stream.chunk(b"broken\n")
+    status, answer = stream.outcome()
+    assert status == 400 and answer["error"]["message"].startswith("line 3: ")
+    assert answer["error"]["message"].endswith("2 items were applied before")
+
+
+def test_lines_that_come_fast_are_applied_in_large_batches(server, index):
+    stream = Stream(server, index.name)
+    before = index.info()["lsn"]
+    for at in range(0, 40000, 100):
+        stream.chunk(lines(range(at, at + 100)))
+    stream.end()
+    assert stream.outcome() == (200, {"added": 40000, "updated": 0})
+    assert index.info()["lsn"] - before < 100  # batches, of 400 chunks
+
+
 def test_several_streams_at_once(server, index):
     answers = [None] * 6
 
