@@ -44,8 +44,9 @@ enum lh_stage {
     LH_STAGE_ANSWER   /* at the gateway */
 };
 
-struct lh_index;  /* vectord's */
-struct lh_ndjson; /* the gateway's state of one NDJSON stream */
+struct lh_index;     /* vectord's */
+struct lh_persister; /* who has a request or a job */
+struct lh_ndjson;    /* the gateway's state of one NDJSON stream */
 
 /* A piece of an NDJSON stream: in `body`, from `offset`. */
 struct lh_ndjson_piece {
@@ -99,6 +100,7 @@ struct lh_request {
     enum lh_durability durability;
     struct lh_record record; /* borrows `batch` */
     struct lh_wal_entry entry;
+    struct lh_persister *persister;
     bool is_replay; /* it comes from the log or from a file: no one waits for an answer */
 
     /* answered */
@@ -114,29 +116,40 @@ _Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message")
 
 /* What vectord asks of the persister beside log records. */
 enum lh_job_kind {
-    LH_JOB_REPLAY,  /* the next record of the log: fills `record` */
-    LH_JOB_IMPORT,  /* the next items of a version 1 file: fills `record` */
-    LH_JOB_BEGIN,   /* opens the temporary file of a checkpoint: fills `file` */
-    LH_JOB_FINISH,  /* writes the envelope, syncs, and gives the file its name */
-    LH_JOB_ABANDON, /* closes a temporary file and removes it */
-    LH_JOB_REMOVE   /* removes an index's file for good */
+    LH_JOB_REPLAY,    /* the next record of the log: fills `record` */
+    LH_JOB_IMPORT,    /* the next items of a version 1 file: fills `record` */
+    LH_JOB_BEGIN,     /* opens the temporary file of a checkpoint: fills `file` */
+    LH_JOB_FINISH,    /* writes the envelope, syncs, and gives the file its name */
+    LH_JOB_ABANDON,   /* closes a temporary file and removes it */
+    LH_JOB_REMOVE,    /* removes an index's file for good */
+    LH_JOB_QUARANTINE /* renames an index's file to `v1_path` */
 };
 
 #define LH_JOB_OPS_MAX 6u
+
+/* Where an index's version 1 file is, while there is one. */
+enum lh_v1 {
+    LH_V1_NONE,
+    LH_V1_IN_PLACE, /* "<name>.lhv1" */
+    LH_V1_ASIDE     /* "<name>.lhv1.v1": a crash came before the new one was there for good */
+};
 
 struct lh_job {
     struct lh_msg head;
     enum lh_job_kind kind;
     enum lh_status status;
     struct lh_error error;
-    struct lh_index *index; /* vectord's */
+    struct lh_index *index;     /* vectord's */
+    struct lh_request *request; /* REMOVE: who waits for it; NULL at start */
     struct lh_lhv1_paths paths;
-    bool replaces_v1;    /* FINISH: the older file stays as .v1 until the new one is synced */
+    enum lh_v1 v1; /* FINISH: the older file stays as .v1 until the new one is synced */
+    struct lh_persister *persister;
+    const struct lh_lhv1_envelope *envelope; /* IMPORT */
     int file;            /* BEGIN to FINISH or ABANDON; IMPORT: the version 1 file */
     void *import;        /* IMPORT: the persister's reader */
     struct lh_buf bytes; /* FINISH: the envelope */
     struct lh_record record;
-    char v1_path[LH_NAME_BYTES_MAX + 32];
+    char v1_path[LH_NAME_BYTES_MAX + 64];
     struct lh_disk_op ops[LH_JOB_OPS_MAX];
     uint32_t ops_out;
 };

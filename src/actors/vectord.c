@@ -45,6 +45,7 @@ enum lh_status lh__vectord_make_parts(struct lh_vectord *vectord, struct lh_requ
         part->batch = &request->batch;
         part->hashes = request->hashes;
         part->graph = index->graph;
+        part->index = index;
         /* What all shards find together may be this much. */
         part->options.bytes_max = LH_ANSWER_BYTES_MAX / count;
     }
@@ -74,6 +75,10 @@ void lh__vectord_send(struct lh_vectord *vectord, struct lh_request *request, st
 
 void lh__vectord_answer(struct lh_vectord *vectord, struct lh_request *request)
 {
+    if (request->is_replay) {
+        lh__recover_applied(vectord, request);
+        return;
+    }
     request->stage = LH_STAGE_ANSWER;
     request->head.lane = LH_LANE_EXPRESS;
     enum lh_status status = lh_mailbox_push(vectord->options.gateway, &request->head);
@@ -102,6 +107,113 @@ void lh__vectord_fail(struct lh_vectord *vectord, struct lh_request *request, en
     lh__vectord_answer(vectord, request);
 }
 
+void lh__vectord_send_job(struct lh_vectord *vectord, struct lh_job *job)
+{
+    job->head = (struct lh_msg){.type = LH_MSG_JOB, .lane = LH_LANE_EXPRESS};
+    job->status = LH_OK;
+    enum lh_status status = lh_actor_send(&vectord->options.persister->actor, &job->head);
+    assert(status == LH_OK); /* it stops after vectord */
+    (void)status;
+}
+
+/* ---- the log ---- */
+
+static void logged(struct lh_vectord *vectord, struct lh_request *request);
+
+void lh__vectord_log(struct lh_vectord *vectord, struct lh_request *request,
+                     enum lh_record_type type)
+{
+    struct lh_index *index = request->index;
+    request->record = (struct lh_record){.type = type, .batch = request->batch};
+    memcpy(request->record.uuid, index->uuid_bytes, sizeof index->uuid_bytes);
+    if (type == LH_RECORD_CREATE)
+        lh__index_params(index, &request->record.params);
+    index->in_flight++;
+    if (vectord->options.persister == NULL) {
+        request->record.lsn = vectord->lsn + 1;
+        request->entry.status = LH_OK;
+        logged(vectord, request);
+        return;
+    }
+    request->stage = LH_STAGE_LOG;
+    request->head.lane = LH_LANE_EXPRESS; /* one lane: records keep their order */
+    enum lh_status status = lh_actor_send(&vectord->options.persister->actor, &request->head);
+    assert(status == LH_OK); /* it stops after vectord */
+    (void)status;
+}
+
+void lh__vectord_note(struct lh_vectord *vectord, const struct lh_request *request)
+{
+    struct lh_index *index = request->index;
+    assert(request->record.lsn > index->lsn);
+    index->lsn = request->record.lsn;
+    if (vectord->lsn < index->lsn)
+        vectord->lsn = index->lsn;
+    if (vectord->options.persister == NULL)
+        return;
+    if (index->unsaved_lsn == 0) {
+        index->unsaved_lsn = index->lsn;
+        index->unsaved_since_ns = vectord->options.clock_ns();
+    }
+    index->unsaved_bytes += lh_record_bytes(&request->record);
+}
+
+/* The change is in the log, or is not and will not be. */
+static void logged(struct lh_vectord *vectord, struct lh_request *request)
+{
+    struct lh_index *index = request->index;
+    index->in_flight--;
+    if (request->entry.status == LH_OK) {
+        lh__vectord_note(vectord, request);
+    } else {
+        lh_error_sys(&request->error, request->entry.status, request->entry.sys_errno,
+                     "the log could not be written, nothing was changed");
+    }
+    switch (request->record.type) {
+    case LH_RECORD_CREATE:
+        lh__index_create_logged(vectord, request);
+        break;
+    case LH_RECORD_DROP:
+        lh__index_drop_logged(vectord, request);
+        break;
+    default:
+        lh__items_logged(vectord, request);
+    }
+    if (index->drop != NULL && index->in_flight == 0)
+        lh__index_drop_now(vectord, index);
+}
+
+/* ---- in ---- */
+
+/* False: the request was answered, for its index is not there or not in a state to serve it. */
+static bool is_served(struct lh_vectord *vectord, struct lh_request *request,
+                      const struct lh_index *index)
+{
+    bool is_hidden =
+        index == NULL || index->state == LH_STATE_MAKING || index->state == LH_STATE_DROPPING;
+    if (is_hidden && vectord->recovering.is_on) {
+        lh__vectord_fail(vectord, request, LH_INDEX_LOADING,
+                         "the log is still being read, and may hold index \"%s\": try again",
+                         request->index_name);
+        return false;
+    }
+    if (is_hidden) {
+        lh__vectord_fail(vectord, request, LH_INDEX_NOT_FOUND, "there is no index \"%s\"",
+                         request->index_name);
+        return false;
+    }
+    if (index->state == LH_STATE_READY || request->op == LH_OP_INDEX_GET ||
+        (index->state == LH_STATE_FAILED && request->op == LH_OP_INDEX_DROP))
+        return true;
+    if (index->state == LH_STATE_FAILED)
+        lh__vectord_fail(vectord, request, LH_INDEX_FAILED, "index \"%.40s\": %.100s", index->name,
+                         index->reason);
+    else
+        lh__vectord_fail(vectord, request, LH_INDEX_LOADING,
+                         "index \"%s\" is still being loaded: try again", index->name);
+    return false;
+}
+
 /* A request arrives from a decoder or from the gateway. */
 static void route(struct lh_vectord *vectord, struct lh_request *request)
 {
@@ -114,17 +226,17 @@ static void route(struct lh_vectord *vectord, struct lh_request *request)
         return;
     }
     struct lh_index *index = lh__vectord_find(vectord, request->index_name);
-    if (index == NULL || index->lsn == 0) { /* 0: still being made */
-        lh__vectord_fail(vectord, request, LH_INDEX_NOT_FOUND, "there is no index \"%s\"",
-                         request->index_name);
+    if (!is_served(vectord, request, index))
         return;
-    }
     switch (request->op) {
     case LH_OP_INDEX_GET:
         lh__index_info(vectord, request, index);
         break;
     case LH_OP_INDEX_DROP:
         lh__index_drop(vectord, request, index);
+        break;
+    case LH_OP_INDEX_CHECKPOINT:
+        lh__checkpoint_ask(vectord, request, index);
         break;
     case LH_OP_ADD:
     case LH_OP_NDJSON:
@@ -167,8 +279,16 @@ static void note_shard(struct lh_vectord *vectord, struct lh_index *index,
 static void part_back(struct lh_vectord *vectord, struct lh_part *part)
 {
     struct lh_request *request = part->request;
-    struct lh_index *index = request->index;
+    struct lh_index *index = part->index;
     note_shard(vectord, index, part);
+    if (part->kind == LH_PART_LOAD) {
+        lh__recover_part_back(vectord, part);
+        return;
+    }
+    if (part->section != NULL) {
+        lh__checkpoint_part_back(vectord, part);
+        return;
+    }
     request->counts.added += part->counts.added;
     request->counts.updated += part->counts.updated;
     request->counts.deleted += part->counts.deleted;
@@ -194,6 +314,22 @@ static void part_back(struct lh_vectord *vectord, struct lh_part *part)
         lh__index_drop_now(vectord, index);
 }
 
+static void job_back(struct lh_vectord *vectord, struct lh_job *job)
+{
+    switch (job->kind) {
+    case LH_JOB_REPLAY:
+    case LH_JOB_IMPORT:
+    case LH_JOB_QUARANTINE:
+        lh__recover_job_back(vectord, job);
+        break;
+    case LH_JOB_REMOVE:
+        lh__index_removed(vectord, job);
+        break;
+    default:
+        lh__checkpoint_job_back(vectord, job);
+    }
+}
+
 static void publish(struct lh_vectord *vectord)
 {
     lh_counter_set(&vectord->metrics.indexes, vectord->index_count);
@@ -202,26 +338,55 @@ static void publish(struct lh_vectord *vectord)
     lh_counter_set(&vectord->metrics.lsn, vectord->lsn);
 }
 
+static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
+{
+    struct lh_request *request = (struct lh_request *)msg;
+    switch (msg->type) {
+    case LH_MSG_PART:
+        part_back(vectord, (struct lh_part *)msg);
+        break;
+    case LH_MSG_JOB:
+        job_back(vectord, (struct lh_job *)msg);
+        break;
+    case LH_MSG_TICK:
+        lh__checkpoint_tick(vectord, (struct lh_tick *)msg);
+        break;
+    default:
+        assert(msg->type == LH_MSG_REQUEST);
+        if (request->stage == LH_STAGE_LOGGED)
+            logged(vectord, request);
+        else
+            route(vectord, request);
+    }
+}
+
+bool lh_vectord_turn(struct lh_vectord *vectord, bool sleep)
+{
+    struct lh_msg *msg;
+    if (vectord->options.recovery != NULL)
+        lh__recover_begin(vectord);
+    if (sleep ? !lh_actor_wait(&vectord->actor) : !lh_actor_poll(&vectord->actor))
+        return false;
+    while ((msg = lh_actor_next(&vectord->actor)) != NULL)
+        handle(vectord, msg);
+    lh__checkpoint_try_stop(vectord);
+    publish(vectord);
+    return true;
+}
+
 static void run(void *arg)
 {
-    struct lh_vectord *vectord = arg;
-    while (lh_actor_wait(&vectord->actor)) {
-        struct lh_msg *msg;
-        while ((msg = lh_actor_next(&vectord->actor)) != NULL) {
-            if (msg->type == LH_MSG_PART) {
-                part_back(vectord, (struct lh_part *)msg);
-            } else {
-                assert(msg->type == LH_MSG_REQUEST);
-                route(vectord, (struct lh_request *)msg);
-            }
-        }
-        publish(vectord);
-    }
+    while (lh_vectord_turn(arg, true))
+        continue;
 }
 
 void lh_vectord_init(struct lh_vectord *vectord, const struct lh_vectord_options *options)
 {
-    *vectord = (struct lh_vectord){.options = *options, .seed = lh_clock_wall_ms()};
+    *vectord = (struct lh_vectord){.options = *options, .seed = options->seed};
+    if (options->seed == 0)
+        vectord->seed = lh_clock_wall_ms();
+    /* Until it runs, no one may think that all is loaded. */
+    lh_counter_set(&vectord->metrics.recovering, options->recovery != NULL);
     lh_actor_init(&vectord->actor, "vectord", run, vectord);
 }
 

@@ -6,6 +6,7 @@
 #define LH_ACTORS_VECTORD_H
 
 #include "actors/messages.h"
+#include "actors/persister.h"
 #include "base/log.h"
 #include "shards/worker.h"
 
@@ -20,14 +21,50 @@ struct lh_index_shard {
     int64_t room_bytes;
 };
 
+enum lh_index_state {
+    LH_STATE_MAKING, /* its shards, or its first record: no one sees it yet */
+    LH_STATE_LOADING,
+    LH_STATE_READY,
+    LH_STATE_FAILED, /* its file could not be used; `reason` */
+    LH_STATE_DROPPING
+};
+
+/* An index's file on its way in. */
+struct lh_loading {
+    struct lh_part *parts;
+    struct lh_section_job *sections;
+    int file;
+    uint32_t out;
+    struct lh_error error;
+};
+
 struct lh_index {
     char name[LH_NAME_BYTES_MAX + 1];
     char uuid[37]; /* its identity: a name that is made again is another index */
+    uint8_t uuid_bytes[16];
+    enum lh_index_state state;
+    char reason[160];
     struct lh_graph_options graph;
     uint32_t ef_search;
     uint64_t lsn;            /* of its last change */
-    uint32_t in_flight;      /* requests whose parts are out */
+    uint32_t in_flight;      /* requests and checkpoints that are under way */
     struct lh_request *drop; /* a DELETE that waits for in_flight to reach 0 */
+
+    /* What is on disk. */
+    uint64_t checkpoint_lsn;   /* the last change in its file; 0: it has none */
+    uint64_t unsaved_lsn;      /* the first change that only the log has; 0: there is none */
+    uint64_t unsaved_bytes;    /* of the log since then */
+    uint64_t unsaved_since_ns; /* when that one came */
+    uint64_t file_bytes;       /* of its file; 0: it has none */
+    enum lh_v1 v1;             /* its version 1 file, until a checkpoint replaces it */
+    bool wants_checkpoint;     /* asked for, or due for another reason than size and age */
+    struct lh_msg_queue asked; /* POST .../checkpoint requests that wait for one */
+    char path[LH_NAME_BYTES_MAX + 64]; /* of a file that failed */
+    uint64_t replay_until;             /* at start: the log's last record of it; 0: none to come */
+    uint32_t replays;                  /* at start: its records that are being applied */
+    struct lh_loading loading;         /* at start */
+    struct lh_found_file *import;      /* at start: a version 1 file whose items are to come */
+
     uint32_t shard_count;
     struct lh_index_shard shards[];
 };
@@ -36,7 +73,14 @@ struct lh_vectord_options {
     struct lh_worker *workers;
     uint32_t worker_count;
     uint32_t default_shards;
-    uint64_t memory_bytes_max; /* 0: none; past it, adds get LH_OUT_OF_MEMORY */
+    uint64_t memory_bytes_max;      /* 0: none; past it, adds get LH_OUT_OF_MEMORY */
+    struct lh_persister *persister; /* NULL: nothing is kept */
+    struct lh_recovery *recovery;   /* what there is at start; given to vectord with its content */
+    uint64_t checkpoint_bytes;      /* log that starts a checkpoint */
+    uint64_t checkpoint_age_ms;     /* a change that is older starts one; 0: never */
+    enum lh_durability durability;
+    uint64_t (*clock_ns)(void); /* lh_clock_ns, or a test's */
+    uint64_t seed;              /* of graphs; 0: from the clock */
     struct lh_mailbox *gateway;
     const struct lh_log *log;
 };
@@ -46,6 +90,41 @@ struct lh_vectord_metrics {
     struct lh_counter items;
     struct lh_counter bytes;
     struct lh_counter lsn;
+    struct lh_counter recovering; /* 1 until everything is loaded */
+    struct lh_counter loading;    /* indexes that are not there yet */
+    struct lh_counter failed;     /* indexes that could not be loaded */
+    struct lh_counter replayed;   /* records of the log that were looked at, of... */
+    struct lh_counter to_replay;
+    struct lh_counter checkpoints;
+    struct lh_counter checkpoint_failures;
+    struct lh_counter checkpoint_bytes;
+    struct lh_histogram checkpoint_time;
+};
+
+/* The one checkpoint that is under way. */
+struct lh_checkpoint {
+    struct lh_index *index; /* NULL: none */
+    uint64_t lsn;           /* its file will hold every change up to here */
+    uint64_t started_ns;
+    uint64_t unsaved_bytes; /* of the log, at its begin */
+    struct lh_part *parts;
+    struct lh_section_job *sections;
+    uint32_t parts_out;
+    enum lh_status status;
+    struct lh_error error;
+    struct lh_job job;
+    uint64_t bytes;
+};
+
+/* Start: files are loaded side by side, then the log is replayed in order. */
+struct lh_recovering {
+    bool is_on;
+    uint32_t loads;     /* indexes whose files are being read */
+    uint32_t removals;  /* files of dropped indexes that are being removed */
+    uint32_t in_flight; /* records that are being applied */
+    bool is_asking;     /* the persister has `job` */
+    bool has_ended;     /* there are no more records */
+    struct lh_job job;
 };
 
 struct lh_vectord {
@@ -59,11 +138,21 @@ struct lh_vectord {
     uint64_t bytes;       /* of all shards, as they last told */
     uint64_t asked_bytes; /* of promises on their way, by estimate */
     uint64_t seed;
+    struct lh_recovering recovering;
+    struct lh_checkpoint checkpoint;
+    uint64_t checkpoint_retry_ns; /* not before: the last one failed */
+    uint64_t checkpoint_backoff_ms;
+    struct lh_tick *tick; /* held: the last one, until what is cheap to keep is kept */
+    uint64_t stop_deadline_ns;
     struct lh_vectord_metrics metrics;
 };
 
 void lh_vectord_init(struct lh_vectord *vectord, const struct lh_vectord_options *options);
 void lh_vectord_deinit(struct lh_vectord *vectord);
+
+/* One look at the mailbox; the thread does nothing else. False: nothing waited, or with `sleep`, it
+ * was told to stop. A test without threads calls it. */
+bool lh_vectord_turn(struct lh_vectord *vectord, bool sleep);
 
 /* ---- between the files of vectord ---- */
 
@@ -88,6 +177,47 @@ void lh__vectord_answer(struct lh_vectord *vectord, struct lh_request *request);
 void lh__vectord_encode(struct lh_vectord *vectord, struct lh_request *request);
 void lh__vectord_fail(struct lh_vectord *vectord, struct lh_request *request, enum lh_status status,
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Sends a change to the log; lh__vectord_logged gets it back, without a log at once. Nothing of it
+ * is applied before. */
+void lh__vectord_log(struct lh_vectord *vectord, struct lh_request *request,
+                     enum lh_record_type type);
+
+/* Notes a change that is in the log: the index's LSN, and that its file lacks it. */
+void lh__vectord_note(struct lh_vectord *vectord, const struct lh_request *request);
+
+/* vectord_index.c */
+struct lh_index *lh__index_make(struct lh_vectord *vectord, const struct lh_index_params *params);
+LH_MUST_USE enum lh_status lh__index_insert(struct lh_vectord *vectord, struct lh_index *index);
+void lh__index_withdraw(struct lh_vectord *vectord, struct lh_index *index);
+void lh__index_params(const struct lh_index *index, struct lh_index_params *params);
+void lh__index_encode_info(struct lh_buf *out, const struct lh_index *index);
+void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *request);
+void lh__index_drop_logged(struct lh_vectord *vectord, struct lh_request *request);
+void lh__index_removed(struct lh_vectord *vectord, struct lh_job *job);
+
+/* vectord_items.c */
+void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request);
+
+/* vectord_checkpoint.c */
+void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
+                        struct lh_index *index);
+void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick);
+/* When nothing is under way any more, lets the last tick go on. */
+void lh__checkpoint_try_stop(struct lh_vectord *vectord);
+void lh__checkpoint_part_back(struct lh_vectord *vectord, struct lh_part *part);
+void lh__checkpoint_job_back(struct lh_vectord *vectord, struct lh_job *job);
+
+/* vectord_recover.c */
+void lh__recover_begin(struct lh_vectord *vectord);
+void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part);
+void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job);
+bool lh__recover_is_quiet(const struct lh_vectord *vectord);
+void lh__recover_sent(struct lh_vectord *vectord);
+void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request);
+
+/* To the persister, in the order of the calls. */
+void lh__vectord_send_job(struct lh_vectord *vectord, struct lh_job *job);
 
 void lh__index_create(struct lh_vectord *vectord, struct lh_request *request);
 void lh__index_created(struct lh_vectord *vectord, struct lh_request *request);

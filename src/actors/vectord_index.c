@@ -1,7 +1,8 @@
 /* Indexes come and go. Runs on vectord's thread.
  *
- * A name is taken from the moment that its creation starts, and free from the moment that its
- * deletion starts; only then are its shards made or destroyed by their workers. */
+ * A name is taken from the moment that its creation starts until its deletion is over: its shards
+ * destroyed, its file gone for good. An index is made in memory first and then logged, and deleted
+ * in the log first and then in memory and on disk; so the log always knows more than the disk. */
 #include "actors/vectord.h"
 
 #include <assert.h>
@@ -30,7 +31,14 @@ static struct lh_str id_text(const struct lh_request *request, char text[17])
     return (struct lh_str){text, (size_t)len};
 }
 
-static void encode_info(struct lh_buf *out, const struct lh_index *index)
+static const char *state_name(enum lh_index_state state)
+{
+    if (state == LH_STATE_FAILED)
+        return "failed";
+    return state == LH_STATE_READY ? "ready" : "loading";
+}
+
+void lh__index_encode_info(struct lh_buf *out, const struct lh_index *index)
 {
     uint64_t count = 0;
     uint64_t bytes = 0;
@@ -41,11 +49,18 @@ static void encode_info(struct lh_buf *out, const struct lh_index *index)
     lh_buf_printf(out,
                   "{\"name\":\"%s\",\"dimension\":%u,\"distance\":\"%s\",\"m\":%u,"
                   "\"ef_construction\":%u,\"ef_search\":%u,\"shards\":%u,\"count\":%llu,"
-                  "\"state\":\"ready\",\"bytes\":%llu,\"lsn\":%llu,\"checkpoint_lsn\":0}",
+                  "\"state\":\"%s\",",
                   index->name, index->graph.dimension, distance_name(index->graph.distance),
                   index->graph.m, index->graph.ef_construction, index->ef_search,
-                  index->shard_count, (unsigned long long)count, (unsigned long long)bytes,
-                  (unsigned long long)index->lsn);
+                  index->shard_count, (unsigned long long)count, state_name(index->state));
+    if (index->state == LH_STATE_FAILED) {
+        lh_buf_append_str(out, LH_STR("\"reason\":"));
+        lh_buf_append_json_string(out, lh_str_of(index->reason));
+        lh_buf_append_char(out, ',');
+    }
+    lh_buf_printf(out, "\"bytes\":%llu,\"lsn\":%llu,\"checkpoint_lsn\":%llu}",
+                  (unsigned long long)bytes, (unsigned long long)index->lsn,
+                  (unsigned long long)index->checkpoint_lsn);
 }
 
 /* Answers with what is in request->answer. */
@@ -63,11 +78,12 @@ void lh__index_list(struct lh_vectord *vectord, struct lh_request *request)
     uint32_t listed = 0;
     lh_buf_append_str(out, LH_STR("{\"indexes\":["));
     for (uint32_t i = 0; i < vectord->index_count; i++) {
-        if (vectord->indexes[i]->lsn == 0)
-            continue; /* being made */
+        enum lh_index_state state = vectord->indexes[i]->state;
+        if (state == LH_STATE_MAKING || state == LH_STATE_DROPPING)
+            continue;
         if (listed++ > 0)
             lh_buf_append_char(out, ',');
-        encode_info(out, vectord->indexes[i]);
+        lh__index_encode_info(out, vectord->indexes[i]);
     }
     lh_buf_printf(out, "],\"count\":%u}", listed);
     answer(vectord, request, 200);
@@ -75,13 +91,13 @@ void lh__index_list(struct lh_vectord *vectord, struct lh_request *request)
 
 void lh__index_info(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
-    encode_info(&request->answer, index);
+    lh__index_encode_info(&request->answer, index);
     answer(vectord, request, 200);
 }
 
 /* ---- creation ---- */
 
-static enum lh_status insert(struct lh_vectord *vectord, struct lh_index *index)
+enum lh_status lh__index_insert(struct lh_vectord *vectord, struct lh_index *index)
 {
     if (vectord->index_count == vectord->index_capacity) {
         uint32_t capacity = vectord->index_capacity ? 2 * vectord->index_capacity : 16;
@@ -100,7 +116,7 @@ static enum lh_status insert(struct lh_vectord *vectord, struct lh_index *index)
     return LH_OK;
 }
 
-static void withdraw(struct lh_vectord *vectord, struct lh_index *index)
+void lh__index_withdraw(struct lh_vectord *vectord, struct lh_index *index)
 {
     uint32_t at = 0;
     while (vectord->indexes[at] != index)
@@ -110,32 +126,65 @@ static void withdraw(struct lh_vectord *vectord, struct lh_index *index)
             (vectord->index_count - at) * sizeof *vectord->indexes);
 }
 
-static struct lh_index *make_index(struct lh_vectord *vectord,
-                                   const struct lh_index_request *create)
+struct lh_index *lh__index_make(struct lh_vectord *vectord, const struct lh_index_params *params)
 {
-    uint32_t shards = create->shards ? create->shards : vectord->options.default_shards;
+    uint32_t shards = params->shards;
     struct lh_index *index = calloc(1, sizeof *index + shards * sizeof index->shards[0]);
     if (index == NULL)
         return NULL;
-    uuid_t uuid;
-    uuid_generate(uuid);
-    uuid_unparse_lower(uuid, index->uuid);
-    memcpy(index->name, create->name, sizeof index->name);
-    index->graph = (struct lh_graph_options){.dimension = create->dimension,
-                                             .distance = (enum lh_distance)create->distance,
-                                             .m = create->m,
-                                             .ef_construction = create->ef_construction,
-                                             .seed = ++vectord->seed};
-    index->ef_search = create->ef_search;
+    memcpy(index->uuid_bytes, params->uuid, sizeof index->uuid_bytes);
+    uuid_unparse_lower(index->uuid_bytes, index->uuid);
+    memcpy(index->name, params->name, sizeof index->name);
+    index->graph = (struct lh_graph_options){.dimension = params->dimension,
+                                             .distance = (enum lh_distance)params->distance,
+                                             .m = params->m,
+                                             .ef_construction = params->ef_construction,
+                                             .seed = params->seed};
+    index->ef_search = params->ef_search;
     index->shard_count = shards;
     for (uint32_t i = 0; i < shards; i++)
         index->shards[i].worker = &vectord->options.workers[i % vectord->options.worker_count];
     return index;
 }
 
+void lh__index_params(const struct lh_index *index, struct lh_index_params *params)
+{
+    *params = (struct lh_index_params){.dimension = index->graph.dimension,
+                                       .distance = index->graph.distance,
+                                       .m = index->graph.m,
+                                       .ef_construction = index->graph.ef_construction,
+                                       .ef_search = index->ef_search,
+                                       .shards = index->shard_count,
+                                       .seed = index->graph.seed};
+    memcpy(params->name, index->name, sizeof params->name);
+    memcpy(params->uuid, index->uuid_bytes, sizeof params->uuid);
+}
+
+static struct lh_index *make_index(struct lh_vectord *vectord,
+                                   const struct lh_index_request *create)
+{
+    struct lh_index_params params = {.dimension = create->dimension,
+                                     .distance = create->distance,
+                                     .m = create->m,
+                                     .ef_construction = create->ef_construction,
+                                     .ef_search = create->ef_search,
+                                     .shards = create->shards ? create->shards
+                                                              : vectord->options.default_shards,
+                                     .seed = ++vectord->seed};
+    memcpy(params.name, create->name, sizeof params.name);
+    uuid_generate(params.uuid);
+    return lh__index_make(vectord, &params);
+}
+
 void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
 {
     const struct lh_index_request *create = &request->create;
+    if (vectord->recovering.is_on) {
+        lh__vectord_fail(vectord, request, LH_INDEX_LOADING,
+                         "the log is still being read, and may hold index \"%s\": try again",
+                         create->name);
+        return;
+    }
     if (lh__vectord_find(vectord, create->name) != NULL) {
         lh__vectord_fail(vectord, request, LH_INDEX_ALREADY_EXISTS,
                          "there is an index \"%s\" already", create->name);
@@ -155,13 +204,13 @@ void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
         return;
     }
     struct lh_index *index = make_index(vectord, create);
-    if (index == NULL || insert(vectord, index) != LH_OK) {
+    if (index == NULL || lh__index_insert(vectord, index) != LH_OK) {
         free(index);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for an index");
         return;
     }
     if (lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
-        withdraw(vectord, index);
+        lh__index_withdraw(vectord, index);
         free(index);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for an index");
         return;
@@ -175,7 +224,6 @@ void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
 
 void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
 {
-    char text[17];
     struct lh_index *index = request->index;
     for (uint32_t i = 0; i < request->part_count; i++) {
         if (request->parts[i].status == LH_OK)
@@ -183,17 +231,36 @@ void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
         /* Some shards could not be made: undo the others, then say so. */
         lh_error_set(&request->error, LH_OUT_OF_MEMORY, "not enough memory for %u shards",
                      index->shard_count);
-        withdraw(vectord, index);
         index->drop = request;
         lh__index_drop_now(vectord, index);
         return;
     }
-    index->lsn = ++vectord->lsn;
+    if (request->is_replay)
+        lh__index_create_logged(vectord, request);
+    else
+        lh__vectord_log(vectord, request, LH_RECORD_CREATE);
+}
+
+void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *request)
+{
+    char text[17];
+    struct lh_index *index = request->index;
+    if (request->error.status != LH_OK) {
+        index->drop = request; /* the log does not know it: undone */
+        return;
+    }
+    if (request->is_replay) {
+        if (request->record.lsn != 0)
+            lh__vectord_note(vectord, request);
+        lh__vectord_answer(vectord, request);
+        return;
+    }
+    index->state = LH_STATE_READY;
     lh_log_line(vectord->options.log, LH_LOG_INFO, "index created",
                 LH_LOG_STR("request_id", id_text(request, text)), LH_LOG_TEXT("index", index->name),
                 LH_LOG_U64("dimension", index->graph.dimension),
                 LH_LOG_U64("shards", index->shard_count));
-    encode_info(&request->answer, index);
+    lh__index_encode_info(&request->answer, index);
     answer(vectord, request, 201);
 }
 
@@ -205,11 +272,24 @@ void lh__index_drop(struct lh_vectord *vectord, struct lh_request *request, stru
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory to delete");
         return;
     }
-    vectord->lsn++;
-    withdraw(vectord, index);
-    index->drop = request;
-    if (index->in_flight == 0)
-        lh__index_drop_now(vectord, index);
+    index->state = LH_STATE_DROPPING;
+    if (index->shard_count == 0) { /* its file failed: there is nothing but that */
+        lh__index_dropped(vectord, request);
+        return;
+    }
+    lh__vectord_log(vectord, request, LH_RECORD_DROP);
+}
+
+void lh__index_drop_logged(struct lh_vectord *vectord, struct lh_request *request)
+{
+    struct lh_index *index = request->index;
+    if (request->error.status != LH_OK) {
+        index->state = LH_STATE_READY;
+        lh__vectord_answer(vectord, request);
+        return;
+    }
+    index->unsaved_lsn = request->record.lsn; /* the log keeps it until the file is gone */
+    index->drop = request;                    /* and goes on when nothing is in flight */
 }
 
 void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
@@ -219,19 +299,70 @@ void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
     request->op = LH_OP_INDEX_DROP;
     request->stage = LH_STAGE_GATHER;
     for (uint32_t i = 0; i < index->shard_count; i++) {
+        request->parts[i].status = LH_OK;
         lh__vectord_aim(&request->parts[i], LH_PART_DROP, index, i);
         lh__vectord_send(vectord, request, &request->parts[i], index->shards[i].worker);
     }
 }
 
-void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
+/* The last of an index, in memory and on disk, is gone. */
+static void forget(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
     char text[17];
-    struct lh_index *index = request->index;
-    lh_log_line(vectord->options.log, LH_LOG_INFO, "index deleted",
-                LH_LOG_STR("request_id", id_text(request, text)),
-                LH_LOG_TEXT("index", index->name));
+    bool was_made = index->state != LH_STATE_MAKING;
+    if (was_made)
+        lh_log_line(vectord->options.log, LH_LOG_INFO, "index deleted",
+                    LH_LOG_STR("request_id", id_text(request, text)),
+                    LH_LOG_TEXT("index", index->name));
+    lh__index_withdraw(vectord, index);
     request->index = NULL;
     free(index);
     answer(vectord, request, 204);
+}
+
+/* Its shards are gone; so must its file be. */
+void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
+{
+    struct lh_index *index = request->index;
+    struct lh_job *job;
+    if (vectord->options.persister == NULL || index->state == LH_STATE_MAKING ||
+        (index->file_bytes == 0 && index->v1 == LH_V1_NONE && index->path[0] == '\0')) {
+        forget(vectord, request, index);
+        return;
+    }
+    job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        /* The log knows that it is gone: the next start removes the file. */
+        lh_error_set(&request->error, LH_OUT_OF_MEMORY,
+                     "index \"%s\" is deleted; its file goes at the next start", index->name);
+        forget(vectord, request, index);
+        return;
+    }
+    job->kind = LH_JOB_REMOVE;
+    job->index = index;
+    job->v1 = index->v1;
+    job->request = request;
+    lh_lhv1_paths(index->name, &job->paths);
+    snprintf(job->v1_path, sizeof job->v1_path, "%s.v1", job->paths.file);
+    if (index->path[0] != '\0')
+        snprintf(job->paths.file, sizeof job->paths.file, "%s", index->path);
+    lh__vectord_send_job(vectord, job);
+}
+
+void lh__index_removed(struct lh_vectord *vectord, struct lh_job *job)
+{
+    struct lh_request *request = job->request;
+    if (request == NULL) { /* at start: a file that outlived its index */
+        lh__recover_job_back(vectord, job);
+        return;
+    }
+    if (job->status != LH_OK) {
+        lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index's file could not be removed",
+                    LH_LOG_TEXT("index", job->index->name), LH_LOG_TEXT("reason", job->error.text));
+        lh_error_set(&request->error, job->status,
+                     "index \"%.40s\" is deleted, but its file is still there: %.60s",
+                     job->index->name, job->error.text);
+    }
+    forget(vectord, request, job->index);
+    free(job);
 }

@@ -1,8 +1,9 @@
 /* Items: adds, deletes, searches, pages. Runs on vectord's thread.
  *
- * An add is all or nothing over its shards: before it gets a number, every shard that it touches
+ * An add is all or nothing over its shards: before it goes to the log, every shard that it touches
  * has promised the room that it may need. Shards promise ahead of need, so that most adds find
- * enough promised and go straight through. */
+ * enough promised and go straight through. What the log has taken is sent to the shards in the
+ * order of the log, and cannot fail any more. */
 #include "actors/vectord.h"
 
 #include "shards/placement.h"
@@ -124,15 +125,23 @@ static void send_all(struct lh_vectord *vectord, struct lh_request *request)
     }
 }
 
-static void send_add(struct lh_vectord *vectord, struct lh_request *request)
+/* Its shards have room: to the log, or, when it comes from there, on to the shards. */
+static void log_change(struct lh_vectord *vectord, struct lh_request *request,
+                       enum lh_record_type type)
 {
-    request->index->lsn = ++vectord->lsn;
     for (uint32_t i = 0; i < request->part_count; i++) {
-        request->parts[i].kind = LH_PART_ADD;
+        request->parts[i].kind = type == LH_RECORD_ADD ? LH_PART_ADD : LH_PART_DELETE;
         request->parts[i].status = LH_OK;
         request->parts[i].room = (struct lh_shard_room){0};
     }
+    if (!request->is_replay) {
+        lh__vectord_log(vectord, request, type);
+        return;
+    }
+    if (request->record.lsn != 0) /* 0: from a version 1 file */
+        lh__vectord_note(vectord, request);
     send_all(vectord, request);
+    lh__recover_sent(vectord);
 }
 
 /* How much of `need` a balance does not cover, after `need` was taken off it. */
@@ -202,6 +211,17 @@ static bool is_same_index(struct lh_request *request, const struct lh_index *ind
     return strcmp(uuid, index->uuid) == 0;
 }
 
+void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request)
+{
+    if (request->error.status == LH_OK) {
+        send_all(vectord, request);
+        return;
+    }
+    if (request->record.type == LH_RECORD_ADD)
+        give_room_back(request);
+    lh__vectord_answer(vectord, request);
+}
+
 void lh__items_add(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
     uint64_t limit = vectord->options.memory_bytes_max;
@@ -222,10 +242,12 @@ void lh__items_add(struct lh_vectord *vectord, struct lh_request *request, struc
     }
     request->asked_bytes = 0;
     if (take_room(request, &request->asked_bytes)) {
-        send_add(vectord, request);
+        log_change(vectord, request, LH_RECORD_ADD);
         return;
     }
-    if (limit != 0 && vectord->bytes + vectord->asked_bytes + request->asked_bytes > limit) {
+    /* What was acknowledged once is taken in again, whatever the limit says now. */
+    if (limit != 0 && !request->is_replay &&
+        vectord->bytes + vectord->asked_bytes + request->asked_bytes > limit) {
         give_room_back(request);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY,
                          "no room for %u more items: vectors hold %" PRIu64
@@ -255,11 +277,16 @@ void lh__items_reserved(struct lh_vectord *vectord, struct lh_request *request)
         part->done = 0;
     }
     vectord->asked_bytes -= request->asked_bytes;
-    if (is_there) {
-        send_add(vectord, request);
+    if (is_there && request->index->state != LH_STATE_DROPPING) {
+        log_change(vectord, request, LH_RECORD_ADD);
         return;
     }
     give_room_back(request);
+    if (is_there) {
+        lh__vectord_fail(vectord, request, LH_INDEX_NOT_FOUND, "index \"%s\" has been deleted",
+                         request->index->name);
+        return;
+    }
     lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for %u more items",
                      request->batch.count);
 }
@@ -296,10 +323,7 @@ void lh__items_delete(struct lh_vectord *vectord, struct lh_request *request,
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for the ids");
         return;
     }
-    index->lsn = ++vectord->lsn;
-    for (uint32_t i = 0; i < request->part_count; i++)
-        request->parts[i].kind = LH_PART_DELETE;
-    send_all(vectord, request);
+    log_change(vectord, request, LH_RECORD_DELETE);
 }
 
 /* ---- searches ---- */

@@ -30,6 +30,12 @@ void lh_actor_init(struct lh_actor *actor, const char *name, void (*run)(void *s
     lh_mailbox_init(&actor->mailbox, lh_actor_wake, actor);
 }
 
+void lh_actor_wake_by(struct lh_actor *actor, void (*wake)(void *arg), void *arg)
+{
+    assert(!actor->started);
+    lh_mailbox_init(&actor->mailbox, wake, arg);
+}
+
 static void *lh_actor_main(void *arg)
 {
     struct lh_actor *actor = arg;

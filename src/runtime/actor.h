@@ -21,6 +21,10 @@ struct lh_actor {
  * returns when lh_actor_wait has returned false. */
 void lh_actor_init(struct lh_actor *actor, const char *name, void (*run)(void *self), void *self);
 
+/* For an actor that sleeps elsewhere (in a disk's run): pushes call `wake` instead of posting the
+ * semaphore; the actor polls and never waits. Before anything is sent. */
+void lh_actor_wake_by(struct lh_actor *actor, void (*wake)(void *arg), void *arg);
+
 /* Starts the thread, with every signal blocked. */
 LH_MUST_USE enum lh_status lh_actor_start(struct lh_actor *actor, struct lh_error *error);
 

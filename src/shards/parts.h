@@ -65,6 +65,7 @@ struct lh_part {
     struct lh_shard *shard;
     uint32_t number;               /* which of the index's shards */
     void *request;                 /* whose part this is: the gatherer's business */
+    void *index;                   /* and of which index */
     struct lh_actor *home;         /* where it goes back to */
     uint64_t deadline_ns;          /* a search past it is skipped with LH_DEADLINE; 0: none */
     struct lh_graph_options graph; /* CREATE */
