@@ -30,6 +30,16 @@
 #define LH_NODES_MAX               0x7fffffffu /* a graph's node number keeps its top bit free */
 #define LH_INDEXES_MAX             4096u       /* each costs its shards a few KiB even when empty */
 
+/* Files. */
+#define LH_LHV1_ENVELOPE_BYTES_MAX (1u << 30) /* version 1 has all metadata in it: 1 KiB x 1M */
+
+/* The log. */
+#define LH_RECORD_BYTES_MAX   (1u << 30) /* a body is 64 MiB unless configured; lengths are u32 */
+#define LH_WAL_HELD_BYTES_MAX (8u << 20) /* written and not synced, kept for a failed sync */
+#define LH_WAL_SPARES_MAX     2u   /* released segments kept for reuse: one fills, one is next */
+#define LH_WAL_RETRY_MS       200u /* a failed disk is tried again this often */
+#define LH_WAL_SCAN_BYTES_MAX (1u << 30) /* checksummed in the search behind a bad record */
+
 /* HTTP. */
 #define LH_HEADER_BYTES_MAX       16384u /* one request's header block */
 #define LH_TARGET_BYTES_MAX       8192u  /* the request target */

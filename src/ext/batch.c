@@ -24,7 +24,7 @@ struct memory {
     size_t rows_cap; /* floats */
 };
 
-void lh__batch_init(struct lh_batch *batch)
+void lh_batch_init(struct lh_batch *batch)
 {
     *batch = (struct lh_batch){.odd_item = LH_NO_ITEM, .zero_item = LH_NO_ITEM};
 }
@@ -42,7 +42,7 @@ void lh_batch_deinit(struct lh_batch *batch)
     }
     free(batch->items);
     free(batch->rows);
-    lh__batch_init(batch);
+    lh_batch_init(batch);
 }
 
 static struct memory *memory_of(struct lh_batch *batch)
@@ -54,7 +54,7 @@ static struct memory *memory_of(struct lh_batch *batch)
     return batch->memory;
 }
 
-char *lh__batch_bytes(struct lh_batch *batch, size_t len)
+char *lh_batch_bytes(struct lh_batch *batch, size_t len)
 {
     struct memory *memory = memory_of(batch);
     struct chunk *chunk;
@@ -78,14 +78,14 @@ char *lh__batch_bytes(struct lh_batch *batch, size_t len)
     return chunk->bytes + chunk->used - len;
 }
 
-void lh__batch_give_back(struct lh_batch *batch, size_t len)
+void lh_batch_give_back(struct lh_batch *batch, size_t len)
 {
     struct memory *memory = batch->memory;
     assert(memory != NULL && memory->chunks != NULL && memory->chunks->used >= len);
     memory->chunks->used -= len;
 }
 
-enum lh_status lh__batch_add(struct lh_batch *batch, const struct lh_batch_item *item)
+enum lh_status lh_batch_add(struct lh_batch *batch, const struct lh_batch_item *item)
 {
     struct memory *memory = memory_of(batch);
     if (memory == NULL) {
@@ -143,8 +143,8 @@ static bool is_zero(const float *row, uint32_t dimension)
     return true;
 }
 
-enum lh_status lh__batch_add_row(struct lh_batch *batch, const struct lh_batch_item *item,
-                                 const float *row, size_t rows_expected)
+enum lh_status lh_batch_add_row(struct lh_batch *batch, const struct lh_batch_item *item,
+                                const float *row, size_t rows_expected)
 {
     enum lh_status status;
     uint32_t index = batch->count;
@@ -168,18 +168,18 @@ enum lh_status lh__batch_add_row(struct lh_batch *batch, const struct lh_batch_i
     if (batch->zero_item == LH_NO_ITEM && is_zero(row, item->dimension)) {
         batch->zero_item = index;
     }
-    return lh__batch_add(batch, item);
+    return lh_batch_add(batch, item);
 }
 
 enum lh_status lh_batch_of_id(struct lh_batch *batch, struct lh_str id)
 {
     struct lh_batch_item item = {.id = {NULL, id.len}};
-    lh__batch_init(batch);
-    char *bytes = lh__batch_bytes(batch, id.len);
+    lh_batch_init(batch);
+    char *bytes = lh_batch_bytes(batch, id.len);
     if (bytes == NULL) {
         return LH_OUT_OF_MEMORY;
     }
     memcpy(bytes, id.ptr, id.len);
     item.id.ptr = bytes;
-    return lh__batch_add(batch, &item);
+    return lh_batch_add(batch, &item);
 }

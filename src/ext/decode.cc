@@ -64,7 +64,7 @@ size_t guess_count(size_t len, size_t first_len)
 enum lh_status add_row(const context &c, struct lh_batch *batch, const item_fields &fields,
                        size_t rows_expected)
 {
-    enum lh_status status = lh__batch_add_row(batch, &fields.item, c.decoder->row, rows_expected);
+    enum lh_status status = lh_batch_add_row(batch, &fields.item, c.decoder->row, rows_expected);
     return status == LH_OK ? LH_OK : lh_error_set(c.error, status, "not enough memory");
 }
 
@@ -102,7 +102,7 @@ enum lh_status read_ids(context &c, document &doc, object &root, struct lh_batch
             }
             struct lh_batch_item item = {};
             enum lh_status read = read_id(c, "", v, batch, item.id);
-            if (read == LH_OK && (read = lh__batch_add(batch, &item)) != LH_OK) {
+            if (read == LH_OK && (read = lh_batch_add(batch, &item)) != LH_OK) {
                 lh_error_set(c.error, read, "not enough memory");
             }
             return read;
@@ -121,7 +121,7 @@ enum lh_status decode_document(struct lh_decoder *decoder, struct lh_buf *body,
 {
     document doc;
     object root;
-    lh__batch_init(batch);
+    lh_batch_init(batch);
     enum lh_status status = pad(body, error);
     if (status == LH_OK) {
         context c = {decoder, error, {body->ptr, body->len}};
@@ -225,7 +225,7 @@ extern "C" enum lh_status lh_decode_ndjson(struct lh_decoder *decoder, struct lh
                                            uint64_t *lines, struct lh_error *error)
 {
     assert(offset <= text->len);
-    lh__batch_init(batch);
+    lh_batch_init(batch);
     *consumed = 0;
     *lines = 0;
     enum lh_status status = pad(text, error);

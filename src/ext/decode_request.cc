@@ -16,7 +16,7 @@ enum lh_status read_query(const context &c, const char *field, value v, struct l
     enum lh_status status = read_vector(c, field, v, item.dimension, end);
     if (status == LH_OK) {
         size_t rows = c.list == nullptr ? 1 : c.text.len / (size_t)(end - c.text.ptr) + 1;
-        status = lh__batch_add_row(batch, &item, c.decoder->row,
+        status = lh_batch_add_row(batch, &item, c.decoder->row,
                                    rows < LH_BATCH_SEARCH_MAX ? rows : LH_BATCH_SEARCH_MAX);
         if (status != LH_OK) {
             lh_error_set(c.error, status, "not enough memory");
@@ -175,7 +175,7 @@ extern "C" enum lh_status lh_decode_search(struct lh_decoder *decoder, struct lh
     document doc;
     object root;
     *request = lh_search_request();
-    lh__batch_init(&request->queries);
+    lh_batch_init(&request->queries);
     request->k = LH_K_DEFAULT;
     request->with_metadata = true;
     enum lh_status status = pad(body, error);

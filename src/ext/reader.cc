@@ -424,7 +424,7 @@ enum lh_status read_id(const context &c, const char *field, value v, struct lh_b
         return refuse(c, field, LH_LIMIT_EXCEEDED, "more than the limit of %u bytes",
                       LH_ID_BYTES_MAX);
     }
-    char *room = lh__batch_bytes(batch, text.len);
+    char *room = lh_batch_bytes(batch, text.len);
     if (room == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
@@ -438,7 +438,7 @@ enum lh_status read_id(const context &c, const char *field, value v, struct lh_b
         return refuse(c, field, LH_LIMIT_EXCEEDED, "%zu bytes, the limit is %u", len,
                       LH_ID_BYTES_MAX);
     }
-    lh__batch_give_back(batch, text.len - len);
+    lh_batch_give_back(batch, text.len - len);
     id = {room, len};
     return LH_OK;
 }
@@ -477,7 +477,7 @@ enum lh_status read_metadata(const context &c, const char *field, value v, struc
     if (code != simdjson::SUCCESS) {
         return refuse_broken(c, code);
     }
-    char *room = lh__batch_bytes(batch, raw.size());
+    char *room = lh_batch_bytes(batch, raw.size());
     if (room == nullptr) {
         return lh_error_set(c.error, LH_OUT_OF_MEMORY, "not enough memory");
     }
@@ -489,7 +489,7 @@ enum lh_status read_metadata(const context &c, const char *field, value v, struc
         return refuse(c, field, LH_LIMIT_EXCEEDED, "%zu bytes, the limit is %u", len,
                       LH_METADATA_BYTES_MAX);
     }
-    lh__batch_give_back(batch, raw.size() - len);
+    lh_batch_give_back(batch, raw.size() - len);
     metadata = {room, len};
     return LH_OK;
 }

@@ -1,15 +1,16 @@
 /* A graph's life: creation, room, adding, updating, reading. Its one owner runs everything.
  *
  * Invariants: slots below `slots` are live or on the free list; every live slot has a code of its
- * row, links only to live nodes of the same level, and, when it is not alone, at least one link
- * and one linking to it on level 0. */
+ * row and is either linked or a copy of one that is (copies.c); a linked one has links only to
+ * linked nodes of the same level, and, when it is not alone, at least one link and one linking to
+ * it on level 0. */
 #include "hnsw/graph_internal.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Below, the members of a group would be too large a part of one another's neighbours. */
-#define GROUP_LIVE_MIN 1024u
+#define GROUP_LINKED_MIN 1024u
 
 static uint64_t mix(uint64_t x)
 {
@@ -172,10 +173,23 @@ static uint32_t slot_take(struct lh_graph *graph)
         graph->t.levels[slot] = (uint8_t)level;
         graph->t.upper_at[slot] = level == 0 ? LH__NIL : graph->upper_used;
         graph->upper_used += level;
+        lh__copies_grow(graph);
     }
     graph->t.in_degree[slot] = 0;
     links_clear(graph, slot);
     return slot;
+}
+
+/* True when the vector of `node` is one that the graph has: the node is its copy then. */
+static bool settled_as_copy(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t linked = lh__copies_find(graph, node);
+    if (linked == LH__NIL) {
+        lh__copies_insert(graph, node);
+        return false;
+    }
+    lh__copies_join(graph, node, linked);
+    return true;
 }
 
 void lh_graph_add(struct lh_graph *graph, const float *rows, uint32_t count, uint32_t *nodes)
@@ -186,16 +200,39 @@ void lh_graph_add(struct lh_graph *graph, const float *rows, uint32_t count, uin
         uint32_t node = slot_take(graph);
         nodes[i] = node;
         lh__encode_node(graph, node, rows + (size_t)i * graph->options.dimension);
-        if (lh__level(graph, node) > 0 || graph->live < GROUP_LIVE_MIN) {
+        graph->live++;
+        if (settled_as_copy(graph, node)) {
+            continue;
+        }
+        if (lh__level(graph, node) > 0 || graph->live - graph->copies <= GROUP_LINKED_MIN) {
             lh__link(graph, node);
         } else {
             group[grouped++] = node;
         }
-        graph->live++;
-        if (grouped == LH__WALKS || (grouped > 0 && i + 1 == count)) {
+        if (grouped == LH__WALKS) {
             lh__link_group(graph, group, grouped);
             grouped = 0;
         }
+    }
+    if (grouped > 0) {
+        lh__link_group(graph, group, grouped);
+    }
+}
+
+/* Takes the vector of a node out of the graph; the first of its copies takes its place. */
+static void detach(struct lh_graph *graph, uint32_t node)
+{
+    if (lh__is_copy(graph, node)) {
+        lh__copies_leave(graph, node);
+        return;
+    }
+    uint32_t heir = graph->t.copies[node];
+    lh__copies_erase(graph, node);
+    lh__unlink(graph, node);
+    links_clear(graph, node);
+    if (heir != LH__NIL) {
+        lh__copies_promote(graph, heir);
+        lh__link(graph, heir);
     }
 }
 
@@ -206,19 +243,17 @@ void lh_graph_update(struct lh_graph *graph, uint32_t node, const float *row)
     if (memcmp(lh__row(graph, node), row, bytes) == 0) {
         return;
     }
-    lh__unlink(graph, node);
-    graph->live--;
-    links_clear(graph, node);
+    detach(graph, node);
     lh__encode_node(graph, node, row);
-    lh__link(graph, node);
-    graph->live++;
+    if (!settled_as_copy(graph, node)) {
+        lh__link(graph, node);
+    }
 }
 
 void lh_graph_remove(struct lh_graph *graph, uint32_t node)
 {
     assert(lh_graph_is_live(graph, node));
-    lh__unlink(graph, node);
-    links_clear(graph, node);
+    detach(graph, node);
     graph->t.levels[node] |= LH__LEVEL_FREE;
     *lh__links(graph, node, 0) = graph->free_head;
     graph->free_head = node;

@@ -78,7 +78,9 @@ struct lh_graph_stats lh_graph_stats(const struct lh_graph *graph);
 LH_MUST_USE enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *error);
 
 /* Read-only view of the links, for benches, tests and (later) files. Level 0 first. `links` points
- * into the graph; unused slots are left out of `count`. */
+ * into the graph; unused slots are left out of `count`. A vector that is there already is not
+ * linked but kept as a copy: its only link, on level 0, is to the copy before it or to the node
+ * that is linked. */
 uint32_t lh_graph_level(const struct lh_graph *graph, uint32_t node);
 const uint32_t *lh_graph_links(const struct lh_graph *graph, uint32_t node, uint32_t level,
                                uint32_t *count);

@@ -17,6 +17,7 @@
 #define LH__WALKS           4u    /* searches in step; more gained nothing, fewer wait */
 #define LH__LEVEL_MAX       30u
 #define LH__LEVEL_FREE      0x80u           /* top bit of a level: the slot is free */
+#define LH__LEVEL_COPY      0x40u           /* next bit: not linked, but a copy of one that is */
 #define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
 
 /* Everything about a node stands in tables indexed by its number, each one mapping that grows in
@@ -33,6 +34,9 @@ struct lh__tables {
     uint8_t *checked;            /* how long a prefix of links was chosen against one another */
     uint8_t *levels;             /* and LH__LEVEL_FREE */
     uint32_t *upper_at;          /* first block of upper links, LH__NIL when the level is 0 */
+    uint32_t *buckets;           /* first node of a bucket, as many buckets as slots; copies.c */
+    uint32_t *next;              /* of a linked node: the next in its bucket */
+    uint32_t *copies;            /* of a linked node: its first copy; of a copy: the next one */
     uint8_t *visited[LH__WALKS]; /* equals the walk's epoch: seen by its search */
 };
 #define LH__TABLES (sizeof(struct lh__tables) / sizeof(void *))
@@ -74,6 +78,7 @@ struct lh_graph {
     uint32_t upper_used;
     uint32_t slots;
     uint32_t live;
+    uint32_t copies; /* of `live`, not linked */
     uint32_t free_head;
     uint32_t free_count;
     uint32_t entry; /* LH__NIL when empty */
@@ -93,7 +98,18 @@ struct lh_graph {
 
 static inline uint32_t lh__level(const struct lh_graph *graph, uint32_t node)
 {
-    return graph->t.levels[node] & (LH__LEVEL_FREE - 1u);
+    return graph->t.levels[node] & (LH__LEVEL_COPY - 1u);
+}
+
+/* Live and no copy. */
+static inline bool lh__is_linked(const struct lh_graph *graph, uint32_t node)
+{
+    return (graph->t.levels[node] & (LH__LEVEL_FREE | LH__LEVEL_COPY)) == 0;
+}
+
+static inline bool lh__is_copy(const struct lh_graph *graph, uint32_t node)
+{
+    return (graph->t.levels[node] & (LH__LEVEL_FREE | LH__LEVEL_COPY)) == LH__LEVEL_COPY;
 }
 
 static inline uint32_t *lh__links(const struct lh_graph *graph, uint32_t node, uint32_t level)
@@ -165,6 +181,18 @@ void lh__codes_init(struct lh_graph *graph);
 float lh__exact_distance(const struct lh_graph *graph, const float *query, float query_norm,
                          uint32_t node);
 
+/* copies.c: nodes of equal codes. */
+void lh__copies_grow(struct lh_graph *graph);
+uint32_t lh__copies_find(const struct lh_graph *graph, uint32_t node);
+bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b);
+void lh__copies_insert(struct lh_graph *graph, uint32_t node);
+void lh__copies_erase(struct lh_graph *graph, uint32_t node);
+void lh__copies_join(struct lh_graph *graph, uint32_t node, uint32_t linked);
+void lh__copies_leave(struct lh_graph *graph, uint32_t node);
+void lh__copies_promote(struct lh_graph *graph, uint32_t node);
+uint32_t lh__copies_expand(const struct lh_graph *graph, const struct lh__pool *pool,
+                           uint32_t least, uint32_t most, struct lh_hit *hits);
+
 /* insert.c */
 void lh__link(struct lh_graph *graph, uint32_t node);
 void lh__link_group(struct lh_graph *graph, const uint32_t *nodes, uint32_t count);
@@ -176,7 +204,7 @@ void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
 void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
                    float distance);
 void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone);
-void lh__links_splice(struct lh_graph *graph, uint32_t node, uint32_t other);
+void lh__links_rescue(struct lh_graph *graph, uint32_t other, uint32_t gone);
 bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other);
 
 /* remove.c */

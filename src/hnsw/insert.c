@@ -99,7 +99,7 @@ static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint
         lh__links_add(graph, nodes[i], level, node, distances[i]);
     }
     if (level == 0 && graph->t.in_degree[node] == 0 && selection.count > 0) {
-        lh__links_splice(graph, nodes[0], node);
+        lh__links_rescue(graph, node, LH__NIL);
     }
 }
 

@@ -139,44 +139,63 @@ void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32
     }
 }
 
-/* Puts `other` into the full level-0 list of `node` in place of one that `other` then links to (or
- * that others link to), so that what could be reached still can. */
-void lh__links_splice(struct lh_graph *graph, uint32_t node, uint32_t other)
+/* Puts `other` into the level-0 list of `node`: where there is no room, in place of one that
+ * `other` then links to, or that others link to, so that what could be reached still can. False
+ * when there is none. */
+static bool splice(struct lh_graph *graph, uint32_t node, uint32_t other)
 {
     uint32_t *links = lh__links(graph, node, 0);
-    uint32_t count = lh__links_count(graph, links, 0);
     uint32_t max = lh__links_max(graph, 0);
-    if (count < max) {
-        links[count] = other;
-        graph->t.in_degree[other]++;
-        return;
-    }
+    uint32_t at = lh__links_count(graph, links, 0);
     uint32_t *onward = lh__links(graph, other, 0);
     uint32_t onward_count = lh__links_count(graph, onward, 0);
-    uint32_t at = max - 1;
-    if (onward_count == max) {
-        while (at > 0 && graph->t.in_degree[links[at]] == 1) {
-            at--;
+    if (at == max) {
+        at--;
+        while (onward_count == max && graph->t.in_degree[links[at]] == 1) {
+            if (at-- == 0) {
+                return false;
+            }
         }
+        uint32_t moved = links[at];
+        if (onward_count < max && !contains(onward, onward_count, moved)) {
+            onward[onward_count] = moved;
+            graph->t.in_degree[moved]++;
+        }
+        graph->t.in_degree[moved]--;
     }
-    uint32_t moved = links[at];
     links[at] = other;
     graph->t.in_degree[other]++;
-    graph->t.in_degree[moved]--;
     if (at < graph->t.checked[node]) {
         graph->t.checked[node] = (uint8_t)at;
     }
-    if (onward_count < max && moved != other && !contains(onward, onward_count, moved)) {
-        onward[onward_count] = moved;
-        graph->t.in_degree[moved]++;
+    return true;
+}
+
+/* Makes a node link to `other`, to which none does: one of its neighbours, nearest first, or, when
+ * all links of these are the last to their targets, any but `gone`. There is one: as long as all
+ * have full lists, nodes are linked to 2m times on average, and `other` is not. */
+void lh__links_rescue(struct lh_graph *graph, uint32_t other, uint32_t gone)
+{
+    const uint32_t *links = lh__links(graph, other, 0);
+    uint32_t count = lh__links_count(graph, links, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (splice(graph, links[i], other)) {
+            return;
+        }
+    }
+    for (uint32_t node = 0; node < graph->slots; node++) {
+        if (node != other && node != gone && lh__is_linked(graph, node) &&
+            splice(graph, node, other)) {
+            return;
+        }
     }
 }
 
-/* A live node that is neither of the two; LH__NIL when there is none. */
+/* A linked node that is neither of the two; LH__NIL when there is none. */
 static uint32_t any_other(const struct lh_graph *graph, uint32_t a, uint32_t b, uint32_t level)
 {
     for (uint32_t node = 0; node < graph->slots; node++) {
-        if (node != a && node != b && lh_graph_is_live(graph, node) &&
+        if (node != a && node != b && lh__is_linked(graph, node) &&
             lh__level(graph, node) >= level) {
             return node;
         }

@@ -49,7 +49,7 @@ static void find_around(struct lh_graph *graph, uint32_t gone)
 static void find_everywhere(struct lh_graph *graph, uint32_t gone)
 {
     for (uint32_t node = 0; node < graph->slots && graph->t.in_degree[gone] > 0; node++) {
-        if (lh_graph_is_live(graph, node)) {
+        if (lh__is_linked(graph, node)) {
             repair_if_linked(graph, node, gone);
         }
     }
@@ -62,7 +62,7 @@ static void unlink_upper(struct lh_graph *graph, uint32_t gone)
 {
     uint32_t level = lh__level(graph, gone);
     for (uint32_t node = 0; level > 0 && node < graph->slots; node++) {
-        if (node == gone || graph->t.levels[node] == 0 || !lh_graph_is_live(graph, node)) {
+        if (node == gone || graph->t.levels[node] == 0 || !lh__is_linked(graph, node)) {
             continue;
         }
         for (uint32_t l = 1; l <= level && l <= lh__level(graph, node); l++) {
@@ -73,28 +73,17 @@ static void unlink_upper(struct lh_graph *graph, uint32_t gone)
     }
 }
 
-/* The highest live node but `gone`; LH__NIL when there is none. */
+/* The highest linked node but `gone`; LH__NIL when there is none. */
 static uint32_t choose_entry(const struct lh_graph *graph, uint32_t gone)
 {
     uint32_t best = LH__NIL;
     for (uint32_t node = 0; node < graph->slots; node++) {
-        if (node != gone && lh_graph_is_live(graph, node) &&
+        if (node != gone && lh__is_linked(graph, node) &&
             (best == LH__NIL || graph->t.levels[node] > graph->t.levels[best])) {
             best = node;
         }
     }
     return best;
-}
-
-/* A node to which nothing links any more is put into a neighbour's list. */
-static void rescue(struct lh_graph *graph, uint32_t node, uint32_t gone)
-{
-    const uint32_t *links = lh__links(graph, node, 0);
-    uint32_t other = lh__links_count(graph, links, 0) > 0 ? links[0] : graph->entry;
-    assert(other != gone);
-    if (other != node && other != LH__NIL) {
-        lh__links_splice(graph, other, node);
-    }
 }
 
 static void drop_links(struct lh_graph *graph, uint32_t gone)
@@ -109,7 +98,7 @@ static void drop_links(struct lh_graph *graph, uint32_t gone)
     }
     for (uint32_t i = 0; i < count; i++) {
         if (graph->t.in_degree[links[i]] == 0) {
-            rescue(graph, links[i], gone);
+            lh__links_rescue(graph, links[i], gone);
         }
     }
 }

@@ -5,18 +5,18 @@
 #include <math.h>
 #include <stdlib.h>
 
-static enum lh_status reserve(struct lh_graph *graph, uint32_t ef, uint32_t rerank)
+static enum lh_status reserve(struct lh_graph *graph, uint32_t ef)
 {
     if (lh__pool_reserve(&graph->walks[0].pool, ef) != LH_OK) {
         return LH_OUT_OF_MEMORY;
     }
-    if (rerank > graph->reranked_room) {
-        struct lh_hit *hits = realloc(graph->reranked, rerank * sizeof *hits);
+    if (ef > graph->reranked_room) {
+        struct lh_hit *hits = realloc(graph->reranked, ef * sizeof *hits);
         if (hits == NULL) {
             return LH_OUT_OF_MEMORY;
         }
         graph->reranked = hits;
-        graph->reranked_room = rerank;
+        graph->reranked_room = ef;
     }
     return LH_OK;
 }
@@ -40,16 +40,15 @@ static void prefetch_row(const struct lh_graph *graph, uint32_t node)
 
 static void rerank(struct lh_graph *graph, const float *query, float norm, uint32_t count)
 {
-    const uint32_t *nodes = graph->walks[0].pool.nodes;
+    struct lh_hit *hits = graph->reranked;
     for (uint32_t i = 0; i < count; i++) {
         if (i + 4 < count) {
-            prefetch_row(graph, nodes[i + 4]);
+            prefetch_row(graph, hits[i + 4].node);
         }
-        graph->reranked[i].node = nodes[i];
-        graph->reranked[i].distance = lh__exact_distance(graph, query, norm, nodes[i]);
+        hits[i].distance = lh__exact_distance(graph, query, norm, hits[i].node);
     }
     graph->stats.reranked += count;
-    qsort(graph->reranked, count, sizeof *graph->reranked, compare_hits);
+    qsort(hits, count, sizeof *hits, compare_hits);
 }
 
 enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint32_t k, uint32_t ef,
@@ -64,7 +63,7 @@ enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint3
     k = k > graph->live ? graph->live : k;
     uint32_t exact = 2 * k > ef / 4 ? 2 * k : ef / 4;
     exact = exact > ef ? ef : exact;
-    if (reserve(graph, ef, exact) != LH_OK) {
+    if (reserve(graph, ef) != LH_OK) {
         return LH_OUT_OF_MEMORY;
     }
     struct lh__encoded encoded = {.code = graph->query_code, .signs = graph->query_signs};
@@ -73,7 +72,7 @@ enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint3
     walk->query = lh__query_make(graph, encoded.code, encoded.signs, encoded.weight);
     lh__walk_descend(graph, walk, 0, ef);
     graph->kernels->beam(graph, walk, 1, 0);
-    exact = exact > walk->pool.count ? walk->pool.count : exact;
+    exact = lh__copies_expand(graph, &walk->pool, exact, ef, graph->reranked);
     rerank(graph, query, encoded.norm, exact);
     *found = k < exact ? k : exact;
     for (uint32_t i = 0; i < *found; i++) {

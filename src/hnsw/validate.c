@@ -8,6 +8,7 @@ struct check {
     const struct lh_graph *graph;
     struct lh_error *error;
     uint32_t *in_degree;
+    uint32_t listed; /* copies found in lists */
 };
 
 static enum lh_status check_links(struct check *check, uint32_t node, uint32_t level)
@@ -18,9 +19,10 @@ static enum lh_status check_links(struct check *check, uint32_t node, uint32_t l
     uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t other = links[i];
-        if (!lh_graph_is_live(graph, other)) {
+        if (other >= graph->slots || !lh__is_linked(graph, other)) {
             return lh_error_set(check->error, LH_CORRUPT,
-                                "node %u level %u: link %u to %u, not live", node, level, i, other);
+                                "node %u level %u: link %u to %u, not linked", node, level, i,
+                                other);
         }
         if (other == node) {
             return lh_error_set(check->error, LH_CORRUPT, "node %u level %u: links to itself", node,
@@ -71,10 +73,39 @@ static enum lh_status check_code(struct check *check, uint32_t node, struct lh__
     return LH_OK;
 }
 
+/* The list of copies that starts at `node`, and that `node` is the one of its equals that is
+ * linked; and that a copy has nothing but its link back. */
+static enum lh_status check_copies(struct check *check, uint32_t node)
+{
+    const struct lh_graph *graph = check->graph;
+    if (lh__is_copy(graph, node)) {
+        bool bare = lh__links(graph, node, 0)[1] == LH__NIL && graph->t.checked[node] == 0;
+        for (uint32_t l = 1; bare && l <= lh__level(graph, node); l++) {
+            bare = *lh__links(graph, node, l) == LH__NIL;
+        }
+        return bare ? LH_OK
+                    : lh_error_set(check->error, LH_CORRUPT, "node %u: a copy with links", node);
+    }
+    if (lh__copies_find(graph, node) != node) {
+        return lh_error_set(check->error, LH_CORRUPT, "node %u: its equal %u is linked too", node,
+                            lh__copies_find(graph, node));
+    }
+    uint32_t before = node;
+    for (uint32_t copy; (copy = graph->t.copies[before]) != LH__NIL; before = copy) {
+        if (copy >= graph->slots || !lh__is_copy(graph, copy) ||
+            !lh__copies_same(graph, copy, node) || *lh__links(graph, copy, 0) != before ||
+            check->listed++ == graph->copies) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: %u stands among its copies",
+                                node, copy);
+        }
+    }
+    return LH_OK;
+}
+
 static enum lh_status check_nodes(struct check *check, struct lh__encoded *again)
 {
     const struct lh_graph *graph = check->graph;
-    uint32_t live = 0, blocks = 0;
+    uint32_t live = 0, copies = 0, blocks = 0;
     for (uint32_t node = 0; node < graph->slots; node++) {
         uint32_t level = lh__level(graph, node);
         if (level != lh__level_of_slot(graph, node) ||
@@ -87,20 +118,23 @@ static enum lh_status check_nodes(struct check *check, struct lh__encoded *again
             continue;
         }
         live++;
-        for (uint32_t l = 0; l <= level; l++) {
-            enum lh_status status = check_links(check, node, l);
-            if (status != LH_OK) {
-                return status;
-            }
-        }
+        copies += lh__is_copy(graph, node);
         enum lh_status status = check_code(check, node, again);
+        for (uint32_t l = 0; status == LH_OK && lh__is_linked(graph, node) && l <= level; l++) {
+            status = check_links(check, node, l);
+        }
+        status = status == LH_OK ? check_copies(check, node) : status;
         if (status != LH_OK) {
             return status;
         }
     }
-    if (live != graph->live || blocks != graph->upper_used) {
-        return lh_error_set(check->error, LH_CORRUPT, "%u live nodes, %u counted", live,
-                            graph->live);
+    if (live != graph->live || copies != graph->copies || blocks != graph->upper_used) {
+        return lh_error_set(check->error, LH_CORRUPT, "%u live nodes, %u copies; counted %u and %u",
+                            live, copies, graph->live, graph->copies);
+    }
+    if (check->listed != copies) {
+        return lh_error_set(check->error, LH_CORRUPT, "%u copies, %u of them in lists", copies,
+                            check->listed);
     }
     return LH_OK;
 }
@@ -109,15 +143,17 @@ static enum lh_status check_degrees(struct check *check)
 {
     const struct lh_graph *graph = check->graph;
     for (uint32_t node = 0; node < graph->slots; node++) {
-        if (!lh_graph_is_live(graph, node)) {
+        if (!lh__is_linked(graph, node)) {
             continue;
         }
         if (graph->t.in_degree[node] != check->in_degree[node]) {
             return lh_error_set(check->error, LH_CORRUPT, "node %u: in-degree %u, %u links to it",
                                 node, graph->t.in_degree[node], check->in_degree[node]);
         }
-        if (graph->live > 1 && *lh__links(graph, node, 0) == LH__NIL) {
-            return lh_error_set(check->error, LH_CORRUPT, "node %u: no links", node);
+        bool alone = graph->live - graph->copies == 1;
+        if (!alone && (*lh__links(graph, node, 0) == LH__NIL || check->in_degree[node] == 0)) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: no link %s it", node,
+                                check->in_degree[node] == 0 ? "to" : "from");
         }
     }
     return LH_OK;
@@ -150,12 +186,11 @@ static enum lh_status check_entry(struct check *check)
     if (graph->live == 0) {
         return LH_OK;
     }
-    if (!lh_graph_is_live(graph, graph->entry)) {
-        return lh_error_set(check->error, LH_CORRUPT, "entry point %u is not live", graph->entry);
+    if (graph->entry >= graph->slots || !lh__is_linked(graph, graph->entry)) {
+        return lh_error_set(check->error, LH_CORRUPT, "entry point %u is not linked", graph->entry);
     }
     for (uint32_t node = 0; node < graph->slots; node++) {
-        if (lh_graph_is_live(graph, node) &&
-            lh__level(graph, node) > lh__level(graph, graph->entry)) {
+        if (lh__is_linked(graph, node) && lh__level(graph, node) > lh__level(graph, graph->entry)) {
             return lh_error_set(check->error, LH_CORRUPT, "entry point %u stands below node %u",
                                 graph->entry, node);
         }
@@ -163,7 +198,7 @@ static enum lh_status check_entry(struct check *check)
     return LH_OK;
 }
 
-/* Live nodes that no path of level-0 links from the entry point reaches; `queue` and `seen` have
+/* Linked nodes that no path of level-0 links from the entry point reaches; `queue` and `seen` have
  * room for all. */
 static uint32_t count_unreachable(const struct lh_graph *graph, uint32_t *queue, uint32_t *seen)
 {
@@ -183,7 +218,7 @@ static uint32_t count_unreachable(const struct lh_graph *graph, uint32_t *queue,
             }
         }
     }
-    return graph->live - reached;
+    return graph->live - graph->copies - reached;
 }
 
 enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *error)
@@ -192,7 +227,7 @@ enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *
     size_t words = (size_t)graph->slots + 1;
     uint64_t signs[LH__SIGN_WORDS];
     uint32_t unreachable = 0;
-    struct check check = {graph, error, calloc(words, sizeof(uint32_t))};
+    struct check check = {graph, error, calloc(words, sizeof(uint32_t)), 0};
     uint32_t *queue = malloc(words * sizeof *queue);
     struct lh__encoded again = {.code = aligned_alloc(64, graph->code_bytes), .signs = signs};
     if (check.in_degree == NULL || queue == NULL || again.code == NULL) {

@@ -1,4 +1,5 @@
-/* Bodies: read through llhttp, kept or passed on, and accounted for. Loop thread.
+/* Bodies: read through llhttp, kept or passed on, and accounted for; trailer sections, read past
+ * it through the guard. Loop thread.
  *
  * The account body_bytes holds what is reserved for announced bodies, what has come of chunked
  * ones, and what services took and have not given back. Past its limit a new body waits, unread,
@@ -91,7 +92,7 @@ static enum lh_status lh__body_take(struct lh_http_call *call, const char *at, s
     return lh__body_append(call, at, len);
 }
 
-/* Chunk lines and trailers are not kept, but they may not go on for ever either. */
+/* Chunk lines are not kept, but they may not go on for ever either. */
 static enum lh_status lh__body_count_overhead(struct lh_http_call *call, const char *to)
 {
     call->chunk_overhead += (uint64_t)(to - call->body_mark);
@@ -118,8 +119,19 @@ static int lh__on_body(llhttp_t *parser, const char *at, size_t len)
     return call->paused && !call->answered ? HPE_PAUSED : 0;
 }
 
+/* The last chunk's line is read: what follows is the guard's. */
+static int lh__on_chunk_header(llhttp_t *parser)
+{
+    if (parser->content_length > 0) {
+        return 0;
+    }
+    lh__call_of(parser)->state = LH__CALL_TRAILER;
+    return HPE_PAUSED;
+}
+
 static const llhttp_settings_t lh__settings = {
     .on_headers_complete = lh__on_headers_complete,
+    .on_chunk_header = lh__on_chunk_header,
     .on_body = lh__on_body,
     .on_message_complete = lh__on_message_complete,
 };
@@ -159,8 +171,7 @@ static void lh__body_fail(struct lh_http_call *call, llhttp_errno_t err)
                          : (unsigned long long)LH__DROP_BYTES_MAX);
         break;
     case LH_HEADERS_TOO_LARGE:
-        lh_error_set(&error, LH_HEADERS_TOO_LARGE,
-                     "a chunk line or the trailer section is longer than %u bytes",
+        lh_error_set(&error, LH_HEADERS_TOO_LARGE, "a chunk line is longer than %u bytes",
                      LH__CHUNK_OVERHEAD_MAX);
         break;
     default:
@@ -194,6 +205,56 @@ size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len)
         lh__request_complete(call);
     }
     return used;
+}
+
+/* Keeps the section until its end has come, then checks it; its fields are of no use to anyone. */
+static enum lh_status lh__trailer_take(struct lh_http_call *call, const char *bytes, size_t len,
+                                       size_t *section_len, struct lh_error *error)
+{
+    const size_t limit = LH_HEADER_BYTES_MAX - call->head_len;
+    struct lh_buf *trailer = &call->trailer;
+    size_t take = limit + 1 - trailer->len;
+    enum lh_status status;
+
+    lh_buf_append(trailer, bytes, len < take ? len : take);
+    if (lh_buf_failed(trailer)) {
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "no memory for the trailer section");
+    }
+    status = lh__guard_find_trailer_end(trailer->ptr, trailer->len, &call->trailer_seen,
+                                        section_len, error);
+    if (status != LH_OK) {
+        return status;
+    }
+    if (trailer->len > limit && (*section_len == 0 || *section_len > limit)) {
+        return lh_error_set(error, LH_HEADERS_TOO_LARGE,
+                            "header and trailer section are longer than %u bytes together",
+                            LH_HEADER_BYTES_MAX);
+    }
+    if (*section_len == 0) {
+        return LH_OK;
+    }
+    return lh__guard_check_trailer((struct lh_str){trailer->ptr, *section_len}, &call->head, error);
+}
+
+size_t lh__body_read_trailer(struct lh__conn *conn, const char *bytes, size_t len)
+{
+    struct lh_http_call *call = conn->call;
+    size_t had = call->trailer.len;
+    size_t section_len = 0;
+    struct lh_error error;
+
+    if (had == 0 && len >= 2 && memcmp(bytes, "\r\n", 2) == 0) {
+        section_len = 2; /* no trailers, as nearly always */
+    } else if (lh__trailer_take(call, bytes, len, &section_len, &error) != LH_OK) {
+        lh__request_fail(call, &error);
+        return len; /* the connection is done for */
+    }
+    if (section_len == 0) {
+        return len;
+    }
+    call->complete = true;
+    lh__request_complete(call);
+    return section_len - had;
 }
 
 enum lh__admission lh__body_admit(struct lh_http_call *call)

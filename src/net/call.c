@@ -49,6 +49,7 @@ void lh__call_give(struct lh_http_call *call)
     lh__request_wait_over(call);
     lh__body_release(call);
     lh_buf_deinit(&call->body);
+    lh_buf_deinit(&call->trailer);
     call->conn->call = NULL;
     call->conn->requests++;
     if (server->pool_count >= LH__CALLS_SPARE || call->head_cap > LH__HEAD_BYTES_FIRST) {

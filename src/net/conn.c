@@ -49,6 +49,10 @@ static bool lh__conn_step(struct lh__conn *conn, const char *bytes, size_t len, 
         *used = lh__body_read(conn, bytes, len);
         return true;
     }
+    if (call->state == LH__CALL_TRAILER && (!call->paused || call->answered)) {
+        *used = len > 0 ? lh__body_read_trailer(conn, bytes, len) : 0;
+        return *used > 0;
+    }
     return false;
 }
 

@@ -27,6 +27,7 @@ static enum lh__phase lh__phase_of(const struct lh__conn *conn)
     case LH__CALL_WAIT:
         return LH__PHASE_WAIT;
     case LH__CALL_BODY:
+    case LH__CALL_TRAILER:
         return call->paused && !call->answered ? LH__PHASE_NONE : LH__PHASE_BODY;
     case LH__CALL_HELD:
         return LH__PHASE_NONE;

@@ -3,8 +3,9 @@
  * llhttp with every lenient flag off still lets through what makes two HTTP programs disagree on
  * where a request ends: a bare CR inside a value, a missing or doubled Host, `Host : a`, folded
  * lines, HTTP/1.0 with Transfer-Encoding, versions that do not exist. So a block is read here
- * first, whole and line by line, and the parser only ever sees one that passed. Whatever is
- * refused here closes the connection: after it nobody knows where the next request starts. */
+ * first, whole and line by line, and the parser only ever sees one that passed; a trailer section,
+ * behind which it would take a bare LF for the end, it does not see at all. Whatever is refused
+ * here closes the connection: after it nobody knows where the next request starts. */
 #include "net/guard.h"
 
 #include "base/limits.h"
@@ -63,17 +64,15 @@ static struct lh_str lh__slice(const char *from, const char *to)
     return (struct lh_str){from, (size_t)(to - from)};
 }
 
-enum lh_status lh__guard_find_end(const char *bytes, size_t len, size_t *seen, size_t *block_len,
-                                  struct lh_error *error)
+/* Looks on from *seen for the empty line; *end_len counts it in, or is 0 when it has not come. */
+static enum lh_status lh__find_empty_line(const char *bytes, size_t len, size_t *seen,
+                                          size_t *end_len, struct lh_error *error)
 {
     const char *end = bytes + len;
     const char *at = bytes + *seen;
 
     assert(*seen <= len);
-    *block_len = 0;
-    if (len > 0 && !lh__is(bytes[0], CLASS_TCHAR)) {
-        return lh_error_set(error, LH_BAD_REQUEST, "the request line does not start with a method");
-    }
+    *end_len = 0;
     while (at < end) {
         const char *lf = memchr(at, '\n', (size_t)(end - at));
         if (lf == NULL) {
@@ -81,16 +80,32 @@ enum lh_status lh__guard_find_end(const char *bytes, size_t len, size_t *seen, s
             return LH_OK;
         }
         if (lf == bytes || lf[-1] != '\r') {
-            return lh_error_set(error, LH_BAD_REQUEST, "a header line ends in LF without CR");
+            return lh_error_set(error, LH_BAD_REQUEST, "a line ends in LF without CR");
         }
         at = lf + 1;
-        if (lf - bytes >= 3 && lf[-2] == '\n') {
-            *block_len = (size_t)(at - bytes);
+        if (lf - bytes == 1 || lf[-2] == '\n') {
+            *end_len = (size_t)(at - bytes);
             break;
         }
     }
     *seen = (size_t)(at - bytes);
     return LH_OK;
+}
+
+enum lh_status lh__guard_find_end(const char *bytes, size_t len, size_t *seen, size_t *block_len,
+                                  struct lh_error *error)
+{
+    *block_len = 0;
+    if (len > 0 && !lh__is(bytes[0], CLASS_TCHAR)) {
+        return lh_error_set(error, LH_BAD_REQUEST, "the request line does not start with a method");
+    }
+    return lh__find_empty_line(bytes, len, seen, block_len, error);
+}
+
+enum lh_status lh__guard_find_trailer_end(const char *bytes, size_t len, size_t *seen,
+                                          size_t *section_len, struct lh_error *error)
+{
+    return lh__find_empty_line(bytes, len, seen, section_len, error);
 }
 
 /* "HTTP/1.1" or "HTTP/1.0"; other versions of the same form are 505. */
@@ -307,31 +322,45 @@ static bool lh__has_framing_tab(struct lh_str name, struct lh_str value)
             lh_str_eq_nocase(name, LH_STR("content-length")));
 }
 
-/* field-name ":" OWS field-value OWS, no folding, no control bytes. */
-static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct lh__head *head,
-                                     struct lh__seen *seen, struct lh_error *error)
+/* field-name ":" OWS field-value OWS, no folding, no control bytes. `section` is for errors. */
+static enum lh_status lh__split_line(struct lh_str line, const char *section, unsigned number,
+                                     struct lh_str *name, struct lh_str *value,
+                                     struct lh_error *error)
 {
     const char *end = line.ptr + line.len;
     const char *colon = line.ptr;
-    struct lh__field *field;
-    struct lh_str value;
 
     if (*line.ptr == ' ' || *line.ptr == '\t') {
-        return lh_error_set(error, LH_BAD_REQUEST, "header line %u is folded", number);
+        return lh_error_set(error, LH_BAD_REQUEST, "%s line %u is folded", section, number);
     }
     while (colon < end && lh__is(*colon, CLASS_TCHAR)) {
         colon++;
     }
     if (colon == line.ptr || colon == end || *colon != ':') {
-        return lh_error_set(error, LH_BAD_REQUEST, "header line %u: the name is not a token",
+        return lh_error_set(error, LH_BAD_REQUEST, "%s line %u: the name is not a token", section,
                             number);
     }
-    value = lh__slice(colon + 1, end);
-    if (!lh__all(value, CLASS_VALUE)) {
-        return lh_error_set(error, LH_BAD_REQUEST, "header line %u: a control byte in the value",
-                            number);
+    *name = lh__slice(line.ptr, colon);
+    *value = lh__slice(colon + 1, end);
+    if (!lh__all(*value, CLASS_VALUE)) {
+        return lh_error_set(error, LH_BAD_REQUEST, "%s line %u: a control byte in the value",
+                            section, number);
     }
-    if (lh__has_framing_tab(lh__slice(line.ptr, colon), value)) {
+    return LH_OK;
+}
+
+static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct lh__head *head,
+                                     struct lh__seen *seen, struct lh_error *error)
+{
+    struct lh__field *field;
+    struct lh_str name;
+    struct lh_str value;
+    enum lh_status status = lh__split_line(line, "header", number, &name, &value, error);
+
+    if (status != LH_OK) {
+        return status;
+    }
+    if (lh__has_framing_tab(name, value)) {
         return lh_error_set(error, LH_BAD_REQUEST, "header line %u: a tab in a framing header",
                             number);
     }
@@ -341,11 +370,11 @@ static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct
     }
     value = lh_str_trim(value);
     field = &head->fields[head->field_count++];
-    field->name = (uint16_t)(line.ptr - head->block);
-    field->name_len = (uint16_t)(colon - line.ptr);
+    field->name = (uint16_t)(name.ptr - head->block);
+    field->name_len = (uint16_t)name.len;
     field->value = (uint16_t)(value.ptr - head->block);
     field->value_len = (uint16_t)value.len;
-    return lh__check_field(lh__slice(line.ptr, colon), value, head, seen, error);
+    return lh__check_field(name, value, head, seen, error);
 }
 
 /* What no single line shows. */
@@ -391,4 +420,69 @@ enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head, struc
         at = lf + 1;
     }
     return lh__check_framing(head, &seen, error);
+}
+
+/* RFC 9110 section 6.5.1: what frames or routes a message, authenticates it or says how to read
+ * its content is no use behind it; who merges it into the header reads another message than we. */
+static bool lh__is_forbidden_in_trailer(struct lh_str name)
+{
+    static const struct lh_str forbidden[] = {
+        LH_STR("transfer-encoding"),
+        LH_STR("content-length"),
+        LH_STR("host"),
+        LH_STR("connection"),
+        LH_STR("keep-alive"),
+        LH_STR("proxy-connection"),
+        LH_STR("te"),
+        LH_STR("trailer"),
+        LH_STR("upgrade"),
+        LH_STR("expect"),
+        LH_STR("max-forwards"),
+        LH_STR("cache-control"),
+        LH_STR("range"),
+        LH_STR("authorization"),
+        LH_STR("proxy-authorization"),
+        LH_STR("cookie"),
+        LH_STR("content-type"),
+        LH_STR("content-encoding"),
+        LH_STR("content-range"),
+    };
+
+    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++) {
+        if (lh_str_eq_nocase(name, forbidden[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum lh_status lh__guard_check_trailer(struct lh_str section, const struct lh__head *head,
+                                       struct lh_error *error)
+{
+    const char *at = section.ptr;
+    const char *end = section.ptr + section.len - 2; /* the empty line */
+    unsigned number = 0;
+
+    assert(section.len >= 2 && memcmp(end, "\r\n", 2) == 0);
+    while (at < end) {
+        const char *lf = memchr(at, '\n', (size_t)(end - at));
+        struct lh_str name;
+        struct lh_str value;
+        enum lh_status status =
+            lh__split_line(lh__slice(at, lf - 1), "trailer", ++number, &name, &value, error);
+        if (status != LH_OK) {
+            return status;
+        }
+        if (lh__is_forbidden_in_trailer(name)) {
+            return lh_error_set(error, LH_BAD_REQUEST,
+                                "trailer line %u: %.*s belongs in the header", number,
+                                LH_STR_FMT(name));
+        }
+        if (head->field_count + number > LH__FIELDS_MAX) {
+            return lh_error_set(error, LH_HEADERS_TOO_LARGE,
+                                "more than %u header and trailer lines", LH__FIELDS_MAX);
+        }
+        at = lf + 1;
+    }
+    return LH_OK;
 }

@@ -39,9 +39,18 @@ struct lh__head {
 LH_MUST_USE enum lh_status lh__guard_find_end(const char *bytes, size_t len, size_t *seen,
                                               size_t *block_len, struct lh_error *error);
 
+/* The same for what follows the last chunk: fields and an empty line, or just that. */
+LH_MUST_USE enum lh_status lh__guard_find_trailer_end(const char *bytes, size_t len, size_t *seen,
+                                                      size_t *section_len, struct lh_error *error);
+
 /* Checks one whole header block, with its empty line, and takes it apart (RFC 9112 sections 2.2,
  * 3, 5 and 6; RFC 9110 section 7.2). */
 LH_MUST_USE enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head,
                                            struct lh_error *error);
+
+/* Checks one whole trailer section, with its empty line, of the request that `head` began (RFC 9112
+ * section 7.1.2, RFC 9110 section 6.5). */
+LH_MUST_USE enum lh_status
+lh__guard_check_trailer(struct lh_str section, const struct lh__head *head, struct lh_error *error);
 
 #endif

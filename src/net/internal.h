@@ -21,7 +21,7 @@
 #define LH__DROP_BYTES_MAX      65536u /* of a body nobody wants; a longer one closes */
 #define LH__BODY_SMALL_BYTES    65536u /* waits for no import: a search's vector in any form */
 #define LH__BODY_STEP_BYTES     (1u << 20) /* memory for a body runs at most so far ahead of it */
-#define LH__CHUNK_OVERHEAD_MAX  16384u     /* chunk line with extensions, or the trailer section */
+#define LH__CHUNK_OVERHEAD_MAX  16384u     /* a chunk line with its extensions */
 #define LH__HEAD_BYTES_FIRST    2048u      /* a header buffer's first size */
 #define LH__BODY_GRACE_MS       10000u     /* a body's rate is looked at after this */
 #define LH__BODY_SECONDS_MAX    300u       /* an announced body must keep up with this */
@@ -37,10 +37,11 @@ struct lh__conn;
 
 /* Where a call is. */
 enum lh__call_state {
-    LH__CALL_HEAD, /* its header is being read */
-    LH__CALL_WAIT, /* checked; waits for body memory, unread */
-    LH__CALL_BODY, /* its body is being read */
-    LH__CALL_HELD, /* read to the end: the handler's turn, now or later */
+    LH__CALL_HEAD,    /* its header is being read */
+    LH__CALL_WAIT,    /* checked; waits for body memory, unread */
+    LH__CALL_BODY,    /* its body is being read */
+    LH__CALL_TRAILER, /* its last chunk has been read, the trailer section has not */
+    LH__CALL_HELD,    /* read to the end: the handler's turn, now or later */
 };
 
 struct lh_http_call {
@@ -69,7 +70,9 @@ struct lh_http_call {
     uint64_t body_in_window;
     const char *body_mark;   /* in this read: behind the last body byte */
     uint64_t chunk_overhead; /* bytes since the last body byte that were none */
-    struct lh_buf extra;     /* header lines of the answer */
+    struct lh_buf trailer;   /* the section as far as it has come; mostly empty */
+    size_t trailer_seen;
+    struct lh_buf extra; /* header lines of the answer */
     llhttp_t parser;
     char *head_bytes; /* the header block, then the decoded target */
     size_t head_cap;
@@ -267,6 +270,7 @@ enum lh__admission { LH__ADMIT_NOW, LH__ADMIT_LATER, LH__ADMIT_NEVER };
 /* Feeds the checked header block to the parser. */
 LH_MUST_USE enum lh_status lh__body_start(struct lh_http_call *call, struct lh_error *error);
 size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len);
+size_t lh__body_read_trailer(struct lh__conn *conn, const char *bytes, size_t len);
 /* Whether the call's body may be read now; counts it if so. */
 enum lh__admission lh__body_admit(struct lh_http_call *call);
 void lh__body_release(struct lh_http_call *call);

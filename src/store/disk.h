@@ -7,7 +7,8 @@
  * Paths are relative to the disk's folder. Changes of what is on disk are operations: submitted as
  * chains, completed by callbacks. Everything else (opening, reading, listing) answers at once and
  * may block: it belongs to start-up, to loading and to the making of a file that no one waits for.
- * One thread owns a disk; only lh_disk_wake and lh_disk_read may be called from others. */
+ * One thread owns a disk, and may hand it to another when nothing is in flight; only lh_disk_wake
+ * and lh_disk_read may be called from others. */
 #ifndef LH_STORE_DISK_H
 #define LH_STORE_DISK_H
 
@@ -42,9 +43,15 @@ struct lh_disk_op {
     void (*done)(struct lh_disk_op *op);
     void *arg; /* the owner's */
 
-    struct lh_disk_op *queued; /* the disk's */
-    size_t finished;           /* the disk's: bytes of a write */
+    /* The disk's. */
+    struct lh_disk_op *queued; /* the chain behind this one, while both wait to be started */
+    size_t finished;           /* bytes of a write */
+    uint32_t slot;             /* io_uring: which chain of those in flight */
+    bool answered;             /* io_uring: its completion is here */
 };
+
+/* Operations in one chain: they are one submission, so they must fit a ring. */
+#define LH_DISK_CHAIN_OPS_MAX 256u
 
 enum lh_disk_open {
     LH_DISK_OPEN_READ,
@@ -84,6 +91,7 @@ enum lh_disk_io { LH_DISK_AUTO, LH_DISK_URING, LH_DISK_BLOCKING };
 LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io io,
                                                struct lh_disk **disk, char note[160],
                                                struct lh_error *error);
+/* Nothing may be in flight. The lock goes with it. */
 void lh_disk_destroy(struct lh_disk *disk);
 
 const char *lh_disk_name(const struct lh_disk *disk);
@@ -91,9 +99,10 @@ const char *lh_disk_name(const struct lh_disk *disk);
 /* Queues a chain; nothing has started when this returns. Cannot fail: errors come to `done`. */
 void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain);
 
-/* Starts everything queued in one system call, and calls `done` for what has finished, chains in
- * the order of their links. With `sleep`, waits for a completion or a wake when nothing has
- * finished yet. A callback may submit. True: something was done. */
+/* Starts what is queued, as much as a ring holds, in one system call, and calls `done` for what has
+ * finished, chains in the order of their links; chains among each other have no order. With
+ * `sleep`, waits for a completion or a wake when nothing has finished yet. A callback may submit:
+ * that starts with the next run. True: an operation ended; a wake alone is not one. */
 bool lh_disk_run(struct lh_disk *disk, bool sleep);
 
 /* Any thread: a sleeping or the next lh_disk_run returns. */
@@ -107,7 +116,8 @@ LH_MUST_USE int lh_disk_size(struct lh_disk *disk, int file, uint64_t *bytes);
 /* Any thread. As many bytes as there are, up to `len`; fewer only at the file's end. */
 LH_MUST_USE int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len,
                              uint64_t offset, size_t *got);
-/* Names in a folder, without "." and ".."; a folder that is not there is empty. */
+/* Names in a folder, without "." and ".."; one of a folder has 0 bytes. A folder that is not there
+ * is empty. */
 LH_MUST_USE int lh_disk_list(struct lh_disk *disk, const char *folder,
                              void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
 /* With its parents; one that is there is no error. Durable after the parent's SYNC_FOLDER. */

@@ -35,6 +35,8 @@ struct lh_record {
     struct lh_batch batch;         /* ADD, DELETE; decoded: owned by the record */
 };
 
+#define LH_RECORD_BYTES_MIN 24u /* of a payload: type and uuid */
+
 /* Appends the record's payload (type and uuid included, LSN and checksum not: the log adds them) to
  * `out`. Of a batch, the first batch.count items. LH_OUT_OF_MEMORY leaves `out` as long as it was.
  */
@@ -43,10 +45,12 @@ LH_MUST_USE enum lh_status lh_record_encode(const struct lh_record *record, stru
 /* Bytes that lh_record_encode will append. */
 size_t lh_record_bytes(const struct lh_record *record);
 
-/* Reads a payload. Everything is checked as if it came from a client: lengths, limits, UTF-8 of
- * ids, finite numbers; LH_CORRUPT names the byte. */
+/* Reads a payload, `bytes` at a multiple of 4. Everything is checked as if it came from a client:
+ * lengths, limits, UTF-8 of ids and metadata, finite numbers; that metadata is JSON is the writer's
+ * word. LH_CORRUPT names the byte; `record` holds nothing then. */
 LH_MUST_USE enum lh_status lh_record_decode(const void *bytes, size_t len, struct lh_record *record,
                                             struct lh_error *error);
+/* Of a decoded record. */
 void lh_record_deinit(struct lh_record *record);
 
 #endif

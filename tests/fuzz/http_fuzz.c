@@ -1,4 +1,5 @@
-/* Any bytes as a request's header, cut anywhere: the guard, the parser, the target, the router.
+/* Any bytes as a request's header, and as the trailer section of one, cut anywhere: the guard, the
+ * parser, the target, the router.
  *
  * What the guard lets through, llhttp must read the same way; a piecewise search for the block's
  * end must find what one search finds. */
@@ -79,6 +80,46 @@ static void check_parser(struct lh_str block, const struct lh__head *head)
     }
 }
 
+static int on_trailer_end(llhttp_t *parser)
+{
+    *(bool *)parser->data = true;
+    return HPE_PAUSED;
+}
+
+/* The same bytes behind the last chunk, to the guard and to the parser. */
+static void check_trailer(const char *bytes, size_t len, size_t cut)
+{
+    const char before[] = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    const llhttp_settings_t settings = {.on_message_complete = on_trailer_end};
+    const struct lh__head head = {.field_count = 2};
+    struct lh_error error;
+    llhttp_t parser;
+    llhttp_errno_t err;
+    bool complete = false;
+    size_t seen = 0;
+    size_t section_len = 0;
+    enum lh_status status = lh__guard_find_trailer_end(bytes, cut, &seen, &section_len, &error);
+
+    if (status == LH_OK && section_len == 0) {
+        status = lh__guard_find_trailer_end(bytes, len, &seen, &section_len, &error);
+    }
+    if (status != LH_OK || section_len == 0) {
+        return;
+    }
+    must(section_len <= len);
+    if (lh__guard_check_trailer((struct lh_str){bytes, section_len}, &head, &error) != LH_OK) {
+        return;
+    }
+    llhttp_init(&parser, HTTP_REQUEST, &settings);
+    parser.data = &complete;
+    must(llhttp_execute(&parser, before, sizeof before - 1) == HPE_OK);
+    err = llhttp_execute(&parser, bytes, section_len);
+    must(err != HPE_OK || complete);
+    if (err == HPE_PAUSED) {
+        must(complete && llhttp_get_error_pos(&parser) == bytes + section_len);
+    }
+}
+
 /* The server turns all other methods away before the parser sees them. */
 static bool is_implemented(struct lh_str method)
 {
@@ -137,6 +178,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_parser(block, &head);
         }
     }
+    check_trailer(bytes, size - 1, data[0] % size);
     check_target((struct lh_str){bytes, size - 1});
     return 0;
 }

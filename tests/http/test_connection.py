@@ -108,6 +108,105 @@ def test_s7_1_malformed_chunks_close_the_connection(server, framed):
     client.close()
 
 
+INDEX_BODY = b"2\r\n{}\r\n"
+
+BAD_TRAILERS = {
+    "s7_1_a_bare_lf_ends_the_section": b"0\r\n\n",
+    "s7_1_a_bare_lf_behind_the_last_chunk": b"0\n\r\n",
+    "s7_1_a_bare_lf_behind_a_last_chunk_with_extension": b"0;a=b\n\r\n",
+    "s7_1_1_a_bare_lf_in_a_quoted_extension": b'0;a="\n"\r\n\r\n',
+    "s7_1_1_a_bare_cr_in_a_quoted_extension": b'0;a="\rb"\r\n\r\n',
+    "s7_1_1_a_nul_in_an_extension": b"0;a=\0\r\n\r\n",
+    "s7_1_a_cr_and_something_else_behind_the_last_chunk": b"0\r\n\rX\r\n\r\n",
+    "s7_1_2_a_bare_lf_behind_a_field": b"0\r\nX-Abc: a\n\r\n",
+    "s7_1_2_a_bare_lf_ends_the_section_behind_a_field": b"0\r\nX-Abc: a\r\n\n",
+    "s7_1_2_a_bare_cr_inside_a_value": b"0\r\nX-Abc: a\rTransfer-Encoding: chunked\r\n\r\n",
+    "s7_1_2_a_bare_cr_before_a_name": b"0\r\n\rX-Abc: a\r\n\r\n",
+    "s7_1_2_a_nul_in_a_value": b"0\r\nX-Abc: a\0b\r\n\r\n",
+    "s7_1_2_a_delete_byte_in_a_value": b"0\r\nX-Abc: a\x7fb\r\n\r\n",
+    "s7_1_2_a_nul_in_a_name": b"0\r\nX\0Abc: a\r\n\r\n",
+    "s7_1_2_a_name_that_is_no_token": b"0\r\nX(Abc): a\r\n\r\n",
+    "s7_1_2_an_empty_name": b"0\r\n: a\r\n\r\n",
+    "s7_1_2_a_space_before_the_colon": b"0\r\nX-Abc : a\r\n\r\n",
+    "s7_1_2_a_line_without_a_colon": b"0\r\nX-Abc\r\n\r\n",
+    "s7_1_2_a_folded_line": b"0\r\nX-Abc: a\r\n b\r\n\r\n",
+    "s7_1_2_another_request": b"0\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    **{"rfc9110_s6_5_1_%s_in_a_trailer" % name.decode().lower().replace("-", "_"):
+       b"0\r\nX-Abc: a\r\n%s: %s\r\n\r\n" % (name, value) for name, value in [
+           (b"Transfer-Encoding", b"chunked"), (b"transfer-encoding", b"identity"),
+           (b"Content-Length", b"5"), (b"Host", b"b"), (b"Connection", b"close"),
+           (b"Trailer", b"X"), (b"TE", b"trailers"), (b"Upgrade", b"h2c"),
+           (b"Expect", b"100-continue"), (b"Authorization", b"Bearer a"), (b"Cookie", b"a=b"),
+           (b"Content-Type", b"text/html"), (b"Content-Encoding", b"gzip")]},
+}
+
+
+@pytest.mark.parametrize("framed", BAD_TRAILERS.values(), ids=BAD_TRAILERS.keys())
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_malformed_end_of_a_chunked_body_closes_the_connection(server, framed, in_pieces):
+    client = server.connect()
+    raw = post_chunked(INDEX, INDEX_BODY + framed)
+    if in_pieces:
+        for byte in raw:
+            try:
+                client.send(bytes([byte]))
+            except OSError:
+                break
+    else:
+        client.send(raw + get().encode())  # a request smuggled behind it is not answered
+    answer = client.answer()
+    assert (answer.status, answer.code) == (400, "bad_request")
+    assert answer.closes and client.at_eof()
+    client.close()
+
+
+def test_s7_1_2_trailers_count_with_the_header(server):
+    """16 KiB and 100 lines in all."""
+    for lines, trailers, status in [
+            (["X: " + "a" * 15000], b"", 400), (["X: " + "a" * 15000], b"Y: a\r\n", 400),
+            ([], b"Y: " + b"a" * 15000 + b"\r\n", 400),
+            (["X: " + "a" * 15000], b"Y: " + b"a" * 1500 + b"\r\n", 431),
+            ([], b"Y: " + b"a" * 16384 + b"\r\n", 431), ([], b"Y: " + b"a" * 100000, 431),
+            ([], b"Y: a\r\n" * 97, 400), ([], b"Y: a\r\n" * 98, 431),
+            (["X: a"] * 50, b"Y: a\r\n" * 47, 400), (["X: a"] * 50, b"Y: a\r\n" * 48, 431)]:
+        client = server.connect()
+        client.send(post_chunked(INDEX, chunked(b"{}", trailers=trailers), *lines))
+        answer = client.answer()
+        assert answer.status == status, (len(lines), trailers[:20], answer)
+        assert answer.code == ("headers_too_large" if status == 431 else "invalid_argument")
+        if status == 400:
+            client.send(get())
+            assert client.answer().status == 200
+        else:
+            assert answer.closes and client.at_eof()
+        client.close()
+
+
+def test_s7_1_2_trailers_may_be_cut_anywhere(server):
+    raw = post_chunked(INDEX, chunked(NO_INDEX, trailers=b"X-Abc: a\r\ny: \t b\r\n"))
+    for cut in range(len(raw) - 40, len(raw)):
+        client = server.connect()
+        client.send(raw[:cut])
+        time.sleep(0.002)
+        client.send(raw[cut:] + get().encode())
+        assert client.answer().code == "invalid_argument"
+        assert client.answer().status == 200
+        client.close()
+
+
+def test_s7_1_2_trailers_behind_an_ndjson_stream(server):
+    client = server.connect()
+    client.send(post(INDEX, {"name": "trailers", "dimension": 1}))
+    assert client.answer().status == 201
+    line = b'{"id":"a","vector":[1]}\n'
+    for trailers, status in [(b"X-Checksum: 1\r\n", 200), (b"Content-Length: 1\r\n", 400)]:
+        client.send(post_chunked(INDEX + "/trailers/add", chunked(line, trailers=trailers),
+                                 media_type="application/x-ndjson"))
+        assert client.answer().status == status
+    client.close()
+    assert server.ask("DELETE %s/trailers HTTP/1.1\r\nHost: a\r\n\r\n" % INDEX).status == 204
+
+
 @pytest.mark.parametrize("framed", [
     b"2;" + b"a" * 20000 + b"\r\n{}\r\n0\r\n\r\n",
     b"0" * 20000 + b"2\r\n{}\r\n0\r\n\r\n",

@@ -54,6 +54,27 @@ static void a_lf_whose_cr_came_in_an_earlier_piece_is_a_line_end(void **state)
     assert_int_equal(block_len, 0);
 }
 
+static void a_trailer_section_ends_at_its_empty_line_however_it_is_cut(void **state)
+{
+    const char *const sections[] = {"\r\n", "X: a\r\n\r\n", "X: a\r\nY: b\r\n\r\n"};
+    struct lh__head head = {.field_count = 2};
+    struct lh_error error;
+
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        struct lh_str section = lh_str_of(sections[i]);
+        size_t seen = 0;
+        size_t section_len = 0;
+
+        for (size_t len = 0; len <= section.len; len++) {
+            assert_int_equal(section_len, 0);
+            assert_int_equal(
+                lh__guard_find_trailer_end(section.ptr, len, &seen, &section_len, &error), LH_OK);
+        }
+        assert_int_equal(section_len, section.len);
+        assert_int_equal(lh__guard_check_trailer(section, &head, &error), LH_OK);
+    }
+}
+
 static void a_block_is_taken_apart(void **state)
 {
     const char text[] = "POST /a?b HTTP/1.1\r\nHost: h:1\r\nContent-Length: 12\r\n"
@@ -107,6 +128,7 @@ int main(void)
         cmocka_unit_test(a_block_that_comes_byte_by_byte_ends_at_its_empty_line),
         cmocka_unit_test(a_bare_lf_is_refused_before_the_block_ends),
         cmocka_unit_test(a_lf_whose_cr_came_in_an_earlier_piece_is_a_line_end),
+        cmocka_unit_test(a_trailer_section_ends_at_its_empty_line_however_it_is_cut),
         cmocka_unit_test(a_block_is_taken_apart),
         cmocka_unit_test(keep_alive_follows_version_and_connection),
         cmocka_unit_test(an_error_names_the_line),

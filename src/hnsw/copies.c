@@ -1,0 +1,183 @@
+/* Nodes whose codes are equal: the first is linked, the others are its copies. The owner of the
+ * graph runs it.
+ *
+ * To the graph such nodes are one point. Were they all linked, each would be linked to others of
+ * them alone, and who has more copies than a search has candidates would cut off what lies around.
+ * So copies are no part of it: they hang on the linked node in a list, and a search that finds that
+ * node goes on along the list. (pgvector keeps several rows in one element for the same reason.)
+ *
+ * Nodes are equal by what their codes are made from: int8 codes, and the norm where there are
+ * weights; the row itself where codes are rows.
+ *
+ * Invariants: of equal nodes exactly one is linked. The list is `copies`, from the linked node on,
+ * and back by the one level-0 link that a copy has: to the node before it in the list, which does
+ * not count as an in-degree. A copy keeps the level of its slot, but has no upper links.
+ *
+ * Linked nodes stand in a hash table that grows by linear hashing (Litwin, "Linear hashing: a new
+ * tool for file and table addressing", 1980): a bucket a slot, and each new slot splits one bucket,
+ * so that no add ever waits for a whole table. */
+#include "hnsw/graph_internal.h"
+
+#include <string.h>
+
+static size_t key_of(const struct lh_graph *graph, uint32_t node, const void **key)
+{
+    if (graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2) {
+        *key = lh__row(graph, node);
+        return graph->options.dimension * sizeof(float);
+    }
+    *key = graph->t.codes + (size_t)node * graph->code_bytes;
+    return graph->code_bytes;
+}
+
+bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b)
+{
+    const void *x, *y;
+    size_t bytes = key_of(graph, a, &x);
+    key_of(graph, b, &y);
+    return memcmp(x, y, bytes) == 0 &&
+           (graph->metric != LH__WEIGHTED || graph->t.norms[a] == graph->t.norms[b]);
+}
+
+/* One word into a hash: the multiplier is 2^64 over the golden ratio. */
+static uint64_t hash_word(uint64_t hash, uint32_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+    return hash ^ hash >> 32;
+}
+
+static uint64_t hash_of(const struct lh_graph *graph, uint32_t node)
+{
+    const void *key;
+    size_t bytes = key_of(graph, node, &key);
+    uint64_t hash = graph->options.seed;
+    uint32_t word;
+    for (size_t i = 0; i < bytes; i += sizeof word) {
+        memcpy(&word, (const char *)key + i, sizeof word);
+        hash = hash_word(hash, word);
+    }
+    if (graph->metric == LH__WEIGHTED) {
+        memcpy(&word, &graph->t.norms[node], sizeof word);
+        hash = hash_word(hash, word);
+    }
+    return hash;
+}
+
+/* The least power of two above `bucket`; 1 for bucket 0. */
+static uint32_t width_of(uint32_t bucket)
+{
+    return bucket == 0 ? 1u : 2u << (31 - __builtin_clz(bucket));
+}
+
+/* Buckets that are not split yet hold what the next one will get. */
+static uint32_t *bucket_of(const struct lh_graph *graph, uint32_t node)
+{
+    uint32_t width = width_of(graph->slots - 1);
+    uint32_t bucket = (uint32_t)hash_of(graph, node) & (width - 1);
+    return graph->t.buckets + (bucket < graph->slots ? bucket : bucket - width / 2);
+}
+
+/* A slot more: its bucket takes what is its own from the one that held it so far. */
+void lh__copies_grow(struct lh_graph *graph)
+{
+    uint32_t fresh = graph->slots - 1;
+    graph->t.buckets[fresh] = LH__NIL;
+    if (fresh == 0) {
+        return;
+    }
+    uint32_t *from = graph->t.buckets + (fresh - width_of(fresh) / 2);
+    while (*from != LH__NIL) {
+        uint32_t node = *from;
+        if (bucket_of(graph, node) == graph->t.buckets + fresh) {
+            *from = graph->t.next[node];
+            graph->t.next[node] = graph->t.buckets[fresh];
+            graph->t.buckets[fresh] = node;
+        } else {
+            from = &graph->t.next[node];
+        }
+    }
+}
+
+/* The linked node that equals `node`, which is not in the table; LH__NIL when there is none. */
+uint32_t lh__copies_find(const struct lh_graph *graph, uint32_t node)
+{
+    uint32_t other = *bucket_of(graph, node);
+    while (other != LH__NIL && !lh__copies_same(graph, node, other)) {
+        other = graph->t.next[other];
+    }
+    return other;
+}
+
+void lh__copies_insert(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t *bucket = bucket_of(graph, node);
+    graph->t.next[node] = *bucket;
+    *bucket = node;
+    graph->t.copies[node] = LH__NIL;
+}
+
+void lh__copies_erase(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t *at = bucket_of(graph, node);
+    while (*at != node) {
+        assert(*at != LH__NIL);
+        at = &graph->t.next[*at];
+    }
+    *at = graph->t.next[node];
+}
+
+/* Makes `node`, which has no links, the first copy of `linked`. */
+void lh__copies_join(struct lh_graph *graph, uint32_t node, uint32_t linked)
+{
+    uint32_t after = graph->t.copies[linked];
+    if (after != LH__NIL) {
+        *lh__links(graph, after, 0) = node;
+    }
+    *lh__links(graph, node, 0) = linked;
+    graph->t.copies[node] = after;
+    graph->t.copies[linked] = node;
+    graph->t.levels[node] |= LH__LEVEL_COPY;
+    graph->copies++;
+}
+
+/* Makes a copy a node without links, and no copy. */
+void lh__copies_leave(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t before = *lh__links(graph, node, 0);
+    uint32_t after = graph->t.copies[node];
+    graph->t.copies[before] = after;
+    if (after != LH__NIL) {
+        *lh__links(graph, after, 0) = before;
+    }
+    *lh__links(graph, node, 0) = LH__NIL;
+    graph->t.levels[node] &= (uint8_t)~LH__LEVEL_COPY;
+    graph->copies--;
+}
+
+/* Makes the first copy of a node that is gone a node without links, with the others as its copies.
+ */
+void lh__copies_promote(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t rest = graph->t.copies[node];
+    lh__copies_insert(graph, node);
+    graph->t.copies[node] = rest;
+    *lh__links(graph, node, 0) = LH__NIL;
+    graph->t.levels[node] &= (uint8_t)~LH__LEVEL_COPY;
+    graph->copies--;
+}
+
+/* The nodes of a pool, each with its copies, in its order: at least `least` where there are as
+ * many. What is equal by its code may differ by its row, so a list of copies is not cut off there,
+ * but goes on up to `most`. Writes the nodes of `hits`. */
+uint32_t lh__copies_expand(const struct lh_graph *graph, const struct lh__pool *pool,
+                           uint32_t least, uint32_t most, struct lh_hit *hits)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pool->count && count < least; i++) {
+        uint32_t node = pool->nodes[i];
+        for (; node != LH__NIL && count < most; node = graph->t.copies[node]) {
+            hits[count++].node = node;
+        }
+    }
+    return count;
+}

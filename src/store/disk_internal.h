@@ -1,0 +1,52 @@
+/* What the two disks on a real folder share: the folder itself, its lock, and all calls that answer
+ * at once. io_uring and blocking system calls differ only in how operations are done. */
+#ifndef LH_STORE_DISK_INTERNAL_H
+#define LH_STORE_DISK_INTERNAL_H
+
+#include "store/disk.h"
+
+/* A folder that was synced once stays open for the next time. */
+struct lh__disk_opened {
+    char *path;
+    int fd;
+};
+
+/* Embedded first in both. */
+struct lh__disk_folder {
+    struct lh_disk disk;
+    int root; /* the folder */
+    int lock; /* the file that is locked as long as this is open */
+    int wake; /* an eventfd; its reads block */
+    struct lh__disk_opened *opened;
+    size_t opened_count;
+};
+
+/* Take what `folder` holds and return the disk; NULL leaves it there: no memory, or what `note`
+ * says. */
+struct lh_disk *lh__disk_uring_create(const struct lh__disk_folder *folder, char note[160]);
+struct lh_disk *lh__disk_blocking_create(const struct lh__disk_folder *folder);
+
+/* Fills `note` with why a ring could not be had: what failed and the likely cause. */
+void lh__disk_uring_note(int sys_errno, char note[160]);
+
+/* Closes all and gives the lock back. */
+void lh__disk_folder_deinit(struct lh__disk_folder *folder);
+
+/* An open descriptor of the folder `path`, which stays the disk's; or -errno. */
+int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path);
+
+/* ALLOCATE where the file system has no fallocate: the size alone. 0 or -errno. */
+int lh__disk_extend(const struct lh_disk_op *op);
+
+/* The entries of lh_disk_calls that both share. */
+void lh__disk_folder_wake(struct lh_disk *disk);
+int lh__disk_folder_open(struct lh_disk *disk, const char *path, enum lh_disk_open how, int *file);
+void lh__disk_folder_close(struct lh_disk *disk, int file);
+int lh__disk_folder_read(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
+                         size_t *got);
+int lh__disk_folder_size(struct lh_disk *disk, int file, uint64_t *bytes);
+int lh__disk_folder_list(struct lh_disk *disk, const char *folder,
+                         void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
+int lh__disk_folder_make(struct lh_disk *disk, const char *path);
+
+#endif
