@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TICK_NS          100000000ull /* 0.1 s between two ticks behind the gateway */
 #define WAITING_A_CREDIT 8u /* so many may wait for each credit: about a second's work */
 
 enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
@@ -42,10 +43,38 @@ static enum lh_lane credit_lane(enum lh_op op)
     }
 }
 
+/* "?durability=": what a change must have reached before it is answered. What is configured is the
+ * most that can be asked for: no more is done for others at its cost. */
+static enum lh_status parse_durability(const struct lh_gateway *gateway,
+                                       const struct lh_http_call *call, enum lh_op op,
+                                       enum lh_durability *durability, struct lh_error *error)
+{
+    static const struct lh_str names[] = {{"commit", 6}, {"interval", 8}, {"none", 4}};
+    struct lh_str text;
+    *durability = op >= LH_OP_ADD ? gateway->options.durability : LH_DURABILITY_COMMIT;
+    if (op < LH_OP_ADD || !lh_http_call_query(call, "durability", &text))
+        return LH_OK;
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!lh_str_eq(text, names[i]))
+            continue;
+        if (i < gateway->options.durability)
+            return lh_error_set(error, LH_INVALID_ARGUMENT,
+                                "durability: \"%s\" is more than the server is configured for, "
+                                "which is \"%s\"",
+                                names[i].ptr, names[gateway->options.durability].ptr);
+        *durability = (enum lh_durability)i;
+        return LH_OK;
+    }
+    return lh_error_set(error, LH_INVALID_ARGUMENT,
+                        "durability: \"%.*s\" is not commit, interval or none",
+                        (int)(text.len < 40 ? text.len : 40), text.ptr);
+}
+
 struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_http_call *call,
                                        enum lh_op op)
 {
     struct lh_error error;
+    enum lh_durability durability;
     struct lh_str name = {0};
     if (op != LH_OP_INDEX_CREATE && op != LH_OP_INDEX_LIST) {
         name = lh_http_call_param(call, 0);
@@ -56,6 +85,10 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
             return NULL;
         }
     }
+    if (parse_durability(gateway, call, op, &durability, &error) != LH_OK) {
+        lh_http_answer_error(call, &error);
+        return NULL;
+    }
     struct lh_request *request = lh_request_create(op);
     if (request == NULL) {
         lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the request");
@@ -64,6 +97,7 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
     }
     if (name.len > 0)
         memcpy(request->index_name, name.ptr, name.len);
+    request->durability = durability;
     request->ticket = lh_http_call_ticket(call);
     request->request_id = lh_http_call_request_id(call);
     request->decoder = &gateway->decoders[gateway->next_decoder].actor;
@@ -198,6 +232,12 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
 {
     struct lh_gateway *gateway = context;
     struct lh_request *request = (struct lh_request *)msg;
+    if (msg->type == LH_MSG_TICK) {
+        gateway->is_tick_out = false;
+        if (gateway->tick.is_stop)
+            lh_http_server_finish(gateway->http);
+        return;
+    }
     assert(msg->type == LH_MSG_REQUEST && request->stage == LH_STAGE_ANSWER);
     if (request->stream != NULL) {
         lh__gateway_give_credit(gateway, request);
@@ -227,13 +267,33 @@ static void expire_waiting(struct lh_gateway *gateway)
     }
 }
 
+/* What is due by time behind the gateway: syncs, checkpoints, the end of the log. */
+static void send_tick(struct lh_gateway *gateway)
+{
+    gateway->is_tick_out = true;
+    gateway->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};
+    enum lh_status status = lh_actor_send(&gateway->vectord->actor, &gateway->tick.head);
+    assert(status == LH_OK); /* the actors stop after the loop */
+    (void)status;
+}
+
 void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
+    bool is_kept = gateway->vectord->options.persister != NULL;
+    bool is_over = gateway->is_stopping && gateway->in_flight == 0;
     expire_waiting(gateway);
-    if (gateway->is_stopping && gateway->in_flight == 0) {
+    if (is_over && !is_kept) {
         gateway->is_stopping = false;
         lh_http_server_finish(gateway->http);
+    }
+    if (!is_kept || gateway->is_tick_out || gateway->tick.is_stop)
+        return;
+    uint64_t now = lh_clock_ns();
+    if (is_over || now - gateway->ticked_ns >= TICK_NS) {
+        gateway->ticked_ns = now;
+        gateway->tick.is_stop = is_over;
+        send_tick(gateway);
     }
 }
 

@@ -12,6 +12,7 @@ struct lh_gateway_options {
     uint32_t search_credits; /* express requests in flight behind the gateway */
     uint32_t add_credits;    /* bulk requests in flight */
     uint64_t search_timeout_ms;
+    enum lh_durability durability; /* what is configured; a request may ask for less */
     const struct lh_log *log;
 };
 
@@ -30,6 +31,9 @@ struct lh_gateway {
     uint32_t streams;                      /* NDJSON bodies that are being read */
     uint64_t refused;                      /* 503 for want of credit */
     bool is_stopping;
+    bool is_tick_out; /* `tick` is with vectord or the persister */
+    uint64_t ticked_ns;
+    struct lh_tick tick;
     struct lh_buf openapi;
 };
 
@@ -54,6 +58,7 @@ void lh_handle_openapi(struct lh_http_call *call, void *context);
 void lh_handle_index_create(struct lh_http_call *call, void *context);
 void lh_handle_index_list(struct lh_http_call *call, void *context);
 void lh_handle_index_get(struct lh_http_call *call, void *context);
+void lh_handle_index_checkpoint(struct lh_http_call *call, void *context);
 void lh_handle_index_drop(struct lh_http_call *call, void *context);
 void lh_handle_add(struct lh_http_call *call, void *context);
 void lh_handle_search(struct lh_http_call *call, void *context);

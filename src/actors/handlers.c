@@ -21,9 +21,20 @@ void lh_handle_health(struct lh_http_call *call, void *context)
 
 void lh_handle_ready(struct lh_http_call *call, void *context)
 {
-    /* Indexes live in memory and are made empty: there is never one that is still loading. */
-    answer_text(call, "application/json", LH_STR("{\"status\":\"ready\"}"));
-    (void)context;
+    struct lh_gateway *gateway = context;
+    const struct lh_vectord_metrics *metrics = &gateway->vectord->metrics;
+    struct lh_buf body = LH_BUF_EMPTY;
+    bool is_ready = lh_counter_get(&metrics->recovering) == 0;
+    lh_buf_printf(&body,
+                  "{\"status\":\"%s\",\"indexes\":%" PRIu64 ",\"loading\":%" PRIu64
+                  ",\"failed\":%" PRIu64 ",\"log_records\":%" PRIu64 ",\"log_replayed\":%" PRIu64
+                  "}",
+                  is_ready ? "ready" : "loading", lh_counter_get(&metrics->indexes),
+                  lh_counter_get(&metrics->loading), lh_counter_get(&metrics->failed),
+                  lh_counter_get(&metrics->to_replay), lh_counter_get(&metrics->replayed));
+    if (!is_ready)
+        lh_http_call_add_header(call, "Retry-After", "1");
+    lh_http_answer(call, is_ready ? 200 : 503, "application/json", &body);
 }
 
 void lh_handle_openapi(struct lh_http_call *call, void *context)
@@ -96,6 +107,11 @@ void lh_handle_index_list(struct lh_http_call *call, void *context)
 void lh_handle_index_get(struct lh_http_call *call, void *context)
 {
     start(context, call, LH_OP_INDEX_GET);
+}
+
+void lh_handle_index_checkpoint(struct lh_http_call *call, void *context)
+{
+    start(context, call, LH_OP_INDEX_CHECKPOINT);
 }
 
 void lh_handle_index_drop(struct lh_http_call *call, void *context)

@@ -144,7 +144,6 @@ struct lh_job {
     struct lh_lhv1_paths paths;
     enum lh_v1 v1; /* FINISH: the older file stays as .v1 until the new one is synced */
     struct lh_persister *persister;
-    const struct lh_lhv1_envelope *envelope; /* IMPORT */
     int file;            /* BEGIN to FINISH or ABANDON; IMPORT: the version 1 file */
     void *import;        /* IMPORT: the persister's reader */
     struct lh_buf bytes; /* FINISH: the envelope */

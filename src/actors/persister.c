@@ -155,7 +155,7 @@ static void import_items(struct lh_persister *persister, struct lh_job *job)
 {
     job->record.type = LH_RECORD_ADD;
     if (job->import == NULL)
-        job->status = lh_lhv1_go_open(persister->options.disk, job->file, job->envelope,
+        job->status = lh_lhv1_go_open(persister->options.disk, job->file,
                                       (struct lh_lhv1_go **)&job->import, &job->error);
     if (job->status == LH_OK)
         job->status = lh_lhv1_go_next(job->import, &job->record.batch, &job->error);

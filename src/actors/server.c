@@ -4,8 +4,10 @@
  * in flight, so the threads behind it stop with empty mailboxes. */
 #include "actors/server.h"
 
+#include "base/clock.h"
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 uint32_t lh_server_cores(void)
@@ -64,12 +66,70 @@ static void make_actors(struct lh_server *server, const struct lh_config *config
         .worker_count = server->worker_count,
         .default_shards = server->worker_count,
         .memory_bytes_max = lh_config_integer(config, "server.memory_max"),
+        .persister = server->is_kept ? &server->persister : NULL,
+        .recovery = server->is_kept ? &server->recovery : NULL,
+        .checkpoint_bytes = lh_config_integer(config, "vectord.checkpoint_bytes"),
+        .checkpoint_age_ms = lh_config_integer(config, "vectord.checkpoint_age"),
+        .clock_ns = lh_clock_ns,
         .gateway = gateway,
         .log = &server->log,
     };
     for (uint32_t i = 0; i < server->worker_count; i++)
         lh_worker_init(&server->workers[i], i);
     lh_vectord_init(&server->vectord, &options);
+    server->actors_made = true;
+}
+
+/* The choice "a|b|c" that a key has, as its number. */
+static unsigned choice(const struct lh_config *config, const char *key, const char *const *names)
+{
+    unsigned i = 0;
+    while (!lh_str_eq(lh_config_string(config, key), lh_str_of(names[i])))
+        i++; /* the configuration holds no other */
+    return i;
+}
+
+static unsigned durability_of(const struct lh_config *config)
+{
+    static const char *const names[] = {"commit", "interval", "none"};
+    return choice(config, "vectord.durability", names);
+}
+
+/* Opens vectord.data_dir and reads what is there; nothing when there is none. */
+static enum lh_status open_disk(struct lh_server *server, const struct lh_config *config,
+                                struct lh_error *error)
+{
+    static const char *const ios[] = {"auto", "uring", "blocking"};
+    struct lh_str folder = lh_config_string(config, "vectord.data_dir");
+    struct lh_persister_options options = {
+        .log = &server->log,
+        .segment_bytes = lh_config_integer(config, "vectord.log_segment_bytes"),
+        .sync_interval_ms = lh_config_integer(config, "vectord.sync_interval"),
+        .clock_ns = lh_clock_ns,
+        .vectord = &server->vectord.actor,
+        .gateway = lh_http_server_mailbox(server->http),
+    };
+    char path[4096];
+    char note[160];
+    if (folder.len == 0)
+        return LH_OK;
+    if (folder.len >= sizeof path)
+        return lh_error_set(error, LH_CONFIG, "vectord.data_dir: longer than %zu bytes",
+                            sizeof path - 1);
+    memcpy(path, folder.ptr, folder.len);
+    path[folder.len] = '\0';
+    enum lh_status status = lh_disk_open_folder(path, choice(config, "server.io", ios),
+                                                &options.disk, note, error);
+    if (status != LH_OK)
+        return status;
+    lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "disk opened",
+                LH_LOG_TEXT("data_dir", path), LH_LOG_TEXT("io", lh_disk_name(options.disk)),
+                LH_LOG_TEXT("note", note));
+    status = lh_persister_init(&server->persister, &options, &server->recovery, error);
+    server->is_kept = status == LH_OK;
+    if (status != LH_OK)
+        lh_disk_destroy(options.disk);
+    return status;
 }
 
 static enum lh_status make_decoders(struct lh_server *server, struct lh_error *error)
@@ -87,7 +147,11 @@ static enum lh_status make_decoders(struct lh_server *server, struct lh_error *e
 
 static enum lh_status start_threads(struct lh_server *server, struct lh_error *error)
 {
-    enum lh_status status = lh_actor_start(&server->vectord.actor, error);
+    enum lh_status status = LH_OK;
+    if (server->is_kept)
+        status = lh_actor_start(&server->persister.actor, error);
+    if (status == LH_OK)
+        status = lh_actor_start(&server->vectord.actor, error);
     for (uint32_t i = 0; i < server->worker_count && status == LH_OK; i++)
         status = lh_actor_start(&server->workers[i].actor, error);
     for (uint32_t i = 0; i < server->decoder_count && status == LH_OK; i++)
@@ -130,9 +194,10 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
                 LH_LOG_U64("shard_workers", server->worker_count),
                 LH_LOG_U64("decoders", server->decoder_count),
                 LH_LOG_TEXT("kernels", lh_graph_kernels()));
-    lh_log_line(
-        &server->log, LH_LOG_WARN,
-        "ephemeral: this version keeps vectors in memory only; they are gone when it stops");
+    if (!server->is_kept)
+        lh_log_line(&server->log, LH_LOG_WARN,
+                    "ephemeral: without vectord.data_dir vectors are in memory only and gone when "
+                    "the server stops");
     warn_open_bind(server, config, "gateway.bind");
     warn_open_bind(server, config, "vectord.bind");
     lh_config_each_unused(config, log_unused, &server->log);
@@ -147,6 +212,7 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         .search_credits = (uint32_t)lh_config_integer(config, "server.search_credits"),
         .add_credits = (uint32_t)lh_config_integer(config, "server.add_credits"),
         .search_timeout_ms = lh_config_integer(config, "server.search_timeout"),
+        .durability = durability_of(config),
         .log = &server->log,
     };
     lh_log_level_parse(lh_config_string(config, "log.level"), &server->log.level);
@@ -163,15 +229,17 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
     status = lh_gateway_init(&server->gateway, &options);
     if (status == LH_OK)
         status = make_http(server, config, error);
+    if (status == LH_OK)
+        status = listen_on(server, config, "gateway.bind", LH_HTTP_GATEWAY, error);
+    if (status == LH_OK)
+        status = listen_on(server, config, "vectord.bind", LH_HTTP_VECTORD, error);
+    if (status == LH_OK)
+        status = open_disk(server, config, error);
     if (status != LH_OK)
         goto done;
     make_actors(server, config);
     status = make_decoders(server, error);
     wire_gateway(server);
-    if (status == LH_OK)
-        status = listen_on(server, config, "gateway.bind", LH_HTTP_GATEWAY, error);
-    if (status == LH_OK)
-        status = listen_on(server, config, "vectord.bind", LH_HTTP_VECTORD, error);
     if (status == LH_OK)
         status = lh_http_server_stop_on_signals(server->http, error);
     if (status == LH_OK)
@@ -195,7 +263,7 @@ bool lh_server_run(struct lh_server *server)
 
 void lh_server_stop(struct lh_server *server)
 {
-    if (server->http != NULL) {
+    if (server->actors_made) {
         /* A push touches its receiver's wake-up after the message is out: all threads end before
          * the first actor goes. Nothing is in flight, so none still sends to another. */
         for (uint32_t i = 0; i < server->decoders_made; i++) {
@@ -208,13 +276,22 @@ void lh_server_stop(struct lh_server *server)
             lh_actor_stop(&server->workers[i].actor);
             lh_actor_join(&server->workers[i].actor);
         }
+        if (server->is_kept) {
+            lh_actor_stop(&server->persister.actor);
+            lh_actor_join(&server->persister.actor);
+        }
         for (uint32_t i = 0; i < server->decoders_made; i++)
             lh_decoder_actor_deinit(&server->decoders[i]);
         for (uint32_t i = 0; i < server->worker_count; i++)
             lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
-        lh_http_server_destroy(server->http);
     }
+    if (server->is_kept) {
+        lh_persister_deinit(&server->persister);
+        lh_recovery_deinit(&server->recovery);
+    }
+    if (server->http != NULL)
+        lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);
     free(server->workers);
     free(server->decoders);

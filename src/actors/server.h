@@ -10,6 +10,10 @@ struct lh_server {
     struct lh_http_server *http;
     struct lh_gateway gateway;
     struct lh_vectord vectord;
+    struct lh_persister persister; /* when `is_kept` */
+    struct lh_recovery recovery;
+    bool is_kept;
+    bool actors_made;
     struct lh_decoder_actor *decoders;
     struct lh_worker *workers;
     uint32_t decoder_count;

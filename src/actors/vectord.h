@@ -120,9 +120,10 @@ struct lh_checkpoint {
 struct lh_recovering {
     bool is_on;
     uint32_t loads;     /* indexes whose files are being read */
-    uint32_t removals;  /* files of dropped indexes that are being removed */
+    uint32_t removals;  /* files of dropped indexes that are being removed, or put aside */
     uint32_t in_flight; /* records that are being applied */
     bool is_asking;     /* the persister has `job` */
+    bool is_waiting;    /* for the shards of an index, or for room: what follows keeps its order */
     bool has_ended;     /* there are no more records */
     struct lh_job job;
 };

@@ -123,34 +123,38 @@ static void load_file(struct lh_vectord *vectord, struct lh_found_file *found)
     }
 }
 
-/* One whose file is of no use any more: its sections do not hold what they should. */
-static void give_up_file(struct lh_vectord *vectord, struct lh_index *index)
+/* An index whose file turned out to be of no use. A broken file is put aside; one that could not be
+ * read may be whole. */
+static void give_up(struct lh_vectord *vectord, struct lh_index *index, const char *path,
+                    const struct lh_error *error)
 {
-    for (uint32_t i = 0; i < index->shard_count; i++) {
-        struct lh_index_shard *shard = &index->shards[i];
-        vectord->items -= shard->count;
-        vectord->bytes -= shard->bytes;
-        /* Nothing else knows the shard yet, and its worker has handed it over. */
-        lh_shard_destroy(shard->shard);
-        *shard = (struct lh_index_shard){.worker = shard->worker};
-    }
-    struct lh_lhv1_paths paths;
-    lh_lhv1_paths(index->name, &paths);
-    snprintf(index->path, sizeof index->path, "%s", paths.file);
-    mark_failed(vectord, index, index->loading.error.text);
-    if (index->loading.error.status != LH_CORRUPT)
-        return; /* the file may be whole */
-    struct lh_job *job = calloc(1, sizeof *job);
+    snprintf(index->path, sizeof index->path, "%s", path);
+    mark_failed(vectord, index, error->text);
+    struct lh_job *job = error->status == LH_CORRUPT ? calloc(1, sizeof *job) : NULL;
     if (job == NULL)
         return;
     job->kind = LH_JOB_QUARANTINE;
     job->index = index;
-    job->paths = paths;
-    snprintf(job->v1_path, sizeof job->v1_path, "%s.corrupt-%" PRIu64, paths.file,
-             lh_clock_wall_ms() / 1000);
+    snprintf(job->paths.file, sizeof job->paths.file, "%s", path);
+    snprintf(job->v1_path, sizeof job->v1_path, LH_LHV1_FOLDER "/%s.lhv1.corrupt-%" PRIu64,
+             index->name, lh_clock_wall_ms() / 1000);
     snprintf(index->path, sizeof index->path, "%s", job->v1_path);
     vectord->recovering.removals++;
     lh__vectord_send_job(vectord, job);
+}
+
+static void give_up_file(struct lh_vectord *vectord, struct lh_index *index)
+{
+    struct lh_lhv1_paths paths;
+    for (uint32_t i = 0; i < index->shard_count; i++) {
+        struct lh_index_shard *shard = &index->shards[i];
+        vectord->items -= shard->count;
+        vectord->bytes -= shard->bytes;
+        lh_shard_destroy(shard->shard); /* its worker has handed it over, and none has used it */
+    }
+    index->shard_count = 0;
+    lh_lhv1_paths(index->name, &paths);
+    give_up(vectord, index, paths.file, &index->loading.error);
 }
 
 void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part)
@@ -338,10 +342,8 @@ static void advance(struct lh_vectord *vectord)
         return; /* its shards are being made */
     job->kind = import != NULL ? LH_JOB_IMPORT : LH_JOB_REPLAY;
     job->index = import;
-    if (import != NULL) {
+    if (import != NULL)
         job->file = import->import->file;
-        job->envelope = &import->import->envelope;
-    }
     recovering->is_asking = true;
     lh__vectord_send_job(vectord, job);
 }
@@ -455,8 +457,8 @@ static void end_of_import(struct lh_vectord *vectord, struct lh_job *job)
     struct lh_index *index = job->index;
     lh_disk_close(vectord->options.persister->options.disk, index->import->file);
     if (job->status != LH_NOT_FOUND) {
-        snprintf(index->path, sizeof index->path, "%s", index->import->path);
-        mark_failed(vectord, index, job->error.text);
+        job->error.status = job->status;
+        give_up(vectord, index, index->import->path, &job->error);
     }
     index->import = NULL;
     mark_ready_if_done(vectord, index);
