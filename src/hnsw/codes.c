@@ -108,24 +108,30 @@ void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encod
     }
 }
 
-void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row)
+void lh__encode_stored(struct lh_graph *graph, uint32_t node)
 {
-    uint32_t dimension = graph->options.dimension;
     struct lh__encoded encoded = {
         .code = graph->t.codes + (size_t)node * graph->code_bytes,
         .signs = graph->filtered ? graph->t.signs + (size_t)node * LH__SIGN_WORDS : NULL,
     };
+    lh__encode(graph, lh__row(graph, node), &encoded);
+    graph->t.norms[node] = encoded.norm;
+    if (graph->metric == LH__WEIGHTED) {
+        graph->t.weights[node] = encoded.weight;
+    }
+}
+
+void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row)
+{
+    uint32_t dimension = graph->options.dimension;
     if (graph->norm_scale == 0.0f) {
         double norm = norm_of(row, dimension);
         /* Clamped: an odd first vector leaves ordinary norms within float32's squares. */
         graph->norm_scale = norm > 0 ? (float)fmax(1e-17, fmin(1.0 / norm, 1e16)) : 0.0f;
     }
-    lh__encode(graph, row, &encoded);
+    lh__touch_row(graph, node);
     memcpy(graph->t.rows + (size_t)node * dimension, row, dimension * sizeof *row);
-    graph->t.norms[node] = encoded.norm;
-    if (graph->metric == LH__WEIGHTED) {
-        graph->t.weights[node] = encoded.weight;
-    }
+    lh__encode_stored(graph, node);
 }
 
 static bool is_plain(float norm)

@@ -131,8 +131,10 @@ void lh__copies_join(struct lh_graph *graph, uint32_t node, uint32_t linked)
 {
     uint32_t after = graph->t.copies[linked];
     if (after != LH__NIL) {
+        lh__touch_links(graph, after);
         *lh__links(graph, after, 0) = node;
     }
+    lh__touch_links(graph, node);
     *lh__links(graph, node, 0) = linked;
     graph->t.copies[node] = after;
     graph->t.copies[linked] = node;
@@ -147,8 +149,10 @@ void lh__copies_leave(struct lh_graph *graph, uint32_t node)
     uint32_t after = graph->t.copies[node];
     graph->t.copies[before] = after;
     if (after != LH__NIL) {
+        lh__touch_links(graph, after);
         *lh__links(graph, after, 0) = before;
     }
+    lh__touch_links(graph, node);
     *lh__links(graph, node, 0) = LH__NIL;
     graph->t.levels[node] &= (uint8_t)~LH__LEVEL_COPY;
     graph->copies--;
@@ -161,6 +165,7 @@ void lh__copies_promote(struct lh_graph *graph, uint32_t node)
     uint32_t rest = graph->t.copies[node];
     lh__copies_insert(graph, node);
     graph->t.copies[node] = rest;
+    lh__touch_links(graph, node);
     *lh__links(graph, node, 0) = LH__NIL;
     graph->t.levels[node] &= (uint8_t)~LH__LEVEL_COPY;
     graph->copies--;

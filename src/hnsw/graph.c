@@ -150,6 +150,7 @@ enum lh_status lh_graph_reserve(struct lh_graph *graph, uint32_t more)
 
 static void links_clear(struct lh_graph *graph, uint32_t node)
 {
+    lh__touch_links(graph, node);
     for (uint32_t level = 0; level <= lh__level(graph, node); level++) {
         uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
         memset(lh__links(graph, node, level), 0xff, stride * sizeof(uint32_t));
@@ -164,6 +165,7 @@ static uint32_t slot_take(struct lh_graph *graph)
     if (slot != LH__NIL) {
         graph->free_head = *lh__links(graph, slot, 0);
         graph->free_count--;
+        lh__touch_links(graph, slot);
         graph->t.levels[slot] &= (uint8_t)~LH__LEVEL_FREE;
     } else {
         assert(graph->slots < graph->capacity);
@@ -254,6 +256,7 @@ void lh_graph_remove(struct lh_graph *graph, uint32_t node)
 {
     assert(lh_graph_is_live(graph, node));
     detach(graph, node);
+    lh__touch_links(graph, node);
     graph->t.levels[node] |= LH__LEVEL_FREE;
     *lh__links(graph, node, 0) = graph->free_head;
     graph->free_head = node;

@@ -52,6 +52,8 @@ struct lh__walk {
     uint32_t nodes[2 * LH_M_MAX];
 };
 
+struct lh_snapshot;
+
 struct lh_graph {
     struct lh__tables t;
     uint32_t *upper; /* blocks of upper_stride links */
@@ -81,7 +83,8 @@ struct lh_graph {
     uint32_t copies; /* of `live`, not linked */
     uint32_t free_head;
     uint32_t free_count;
-    uint32_t entry; /* LH__NIL when empty */
+    uint32_t entry;               /* LH__NIL when empty */
+    struct lh_snapshot *snapshot; /* NULL when none is being read */
     struct lh_graph_stats stats;
 
     /* Scratch. */
@@ -162,6 +165,27 @@ static inline struct lh__query lh__query_of(const struct lh_graph *graph, uint32
                           graph->metric == LH__WEIGHTED ? graph->t.weights[node] : 1.0f);
 }
 
+/* snapshot.c: what is about to change and has not been read yet is put aside. */
+void lh__snapshot_put_links(struct lh_snapshot *snapshot, uint32_t node);
+void lh__snapshot_put_row(struct lh_snapshot *snapshot, uint32_t node);
+
+/* Comes before every change of a node's links, on any level, of its checked prefix, or of the bits
+ * beside its level. */
+static inline void lh__touch_links(struct lh_graph *graph, uint32_t node)
+{
+    if (__builtin_expect(graph->snapshot != NULL, 0)) {
+        lh__snapshot_put_links(graph->snapshot, node);
+    }
+}
+
+/* Comes before every change of a node's row. */
+static inline void lh__touch_row(struct lh_graph *graph, uint32_t node)
+{
+    if (__builtin_expect(graph->snapshot != NULL, 0)) {
+        lh__snapshot_put_row(graph->snapshot, node);
+    }
+}
+
 /* tables.c: growth. */
 LH_MUST_USE enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots,
                                               uint32_t upper_blocks);
@@ -177,6 +201,7 @@ struct lh__encoded {
 };
 void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encoded *encoded);
 void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row);
+void lh__encode_stored(struct lh_graph *graph, uint32_t node); /* from the row that it has */
 void lh__codes_init(struct lh_graph *graph);
 float lh__exact_distance(const struct lh_graph *graph, const float *query, float query_norm,
                          uint32_t node);

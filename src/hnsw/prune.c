@@ -28,6 +28,7 @@ void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
     uint32_t *links = lh__links(graph, node, level);
     uint32_t max = lh__links_max(graph, level);
     assert(selection->count <= max);
+    lh__touch_links(graph, node);
     if (level == 0) {
         for (uint32_t i = 0; i < max && links[i] != LH__NIL; i++) {
             graph->t.in_degree[links[i]]--;
@@ -133,6 +134,7 @@ void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32
         prune(graph, node, level, other, distance);
         return;
     }
+    lh__touch_links(graph, node);
     links[count] = other;
     if (level == 0) {
         graph->t.in_degree[other]++;
@@ -158,11 +160,13 @@ static bool splice(struct lh_graph *graph, uint32_t node, uint32_t other)
         }
         uint32_t moved = links[at];
         if (onward_count < max && !contains(onward, onward_count, moved)) {
+            lh__touch_links(graph, other);
             onward[onward_count] = moved;
             graph->t.in_degree[moved]++;
         }
         graph->t.in_degree[moved]--;
     }
+    lh__touch_links(graph, node);
     links[at] = other;
     graph->t.in_degree[other]++;
     if (at < graph->t.checked[node]) {

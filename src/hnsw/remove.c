@@ -92,6 +92,7 @@ static void drop_links(struct lh_graph *graph, uint32_t gone)
     uint32_t *list = lh__links(graph, gone, 0);
     uint32_t count = lh__links_count(graph, list, 0);
     memcpy(links, list, count * sizeof *links);
+    lh__touch_links(graph, gone);
     memset(list, 0xff, graph->links_stride * sizeof *list);
     for (uint32_t i = 0; i < count; i++) {
         graph->t.in_degree[links[i]]--;

@@ -1,0 +1,555 @@
+/* The files and names of a simulated disk. Runs under the disk's lock.
+ *
+ * Invariant: applying all of a file's changes to its durable bytes gives what is seen, except after
+ * a failed sync, whose changes are gone while what is seen stays. Applying all namings to the
+ * durable names gives the names that are seen. */
+#include "sim/sim_state.h"
+
+#include "unit/seed.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* Real disks have 512 or 4096; the smaller tears more. */
+#define SECTOR_BYTES 512u
+
+/* ---- memory ---- */
+
+static void *sim_grow(void *at, size_t bytes)
+{
+    void *grown = realloc(at, bytes);
+    if (grown == NULL)
+        abort();
+    return grown;
+}
+
+/* Room for one more in an array. */
+#define SIM_ROOM(at, count, room)                         \
+    do {                                                  \
+        if ((count) == (room)) {                          \
+            (room) = (room) == 0 ? 8 : (room)*2;          \
+            (at) = sim_grow((at), (room) * sizeof *(at)); \
+        }                                                 \
+    } while (0)
+
+static struct lh_sim_bytes *sim_bytes_new(uint64_t size, uint64_t room)
+{
+    struct lh_sim_bytes *bytes = sim_grow(NULL, sizeof *bytes + room);
+    *bytes = (struct lh_sim_bytes){.refs = 1, .size = size, .room = room};
+    return bytes;
+}
+
+static struct lh_sim_bytes *sim_bytes_ref(struct lh_sim_bytes *bytes)
+{
+    if (bytes != NULL)
+        bytes->refs++;
+    return bytes;
+}
+
+static void sim_bytes_unref(struct lh_sim_bytes *bytes)
+{
+    if (bytes != NULL && --bytes->refs == 0)
+        free(bytes);
+}
+
+/* Makes `*bytes` the only ref, with at least `size` bytes, new ones zero. */
+static void sim_bytes_own(struct lh_sim_bytes **bytes, uint64_t size)
+{
+    struct lh_sim_bytes *old = *bytes, *own = old;
+    if (size < old->size)
+        size = old->size;
+    if (old->refs > 1 || size > old->room) {
+        own = sim_bytes_new(old->size, size > old->room ? size + size / 2 : size);
+        memcpy(own->at, old->at, old->size);
+        sim_bytes_unref(old);
+    }
+    memset(own->at + own->size, 0, size - own->size);
+    own->size = size;
+    *bytes = own;
+}
+
+/* ---- bytes of a file ---- */
+
+static void sim_put(struct lh_sim_bytes **to, const uint8_t *from, uint64_t len, uint64_t offset)
+{
+    sim_bytes_own(to, offset + len);
+    memcpy((*to)->at + offset, from, len);
+}
+
+static void sim_apply(struct lh_sim_bytes **to, const struct lh_sim_change *change)
+{
+    switch (change->kind) {
+    case LH_SIM_WRITE:
+        sim_put(to, change->bytes->at, change->bytes->size, change->offset);
+        break;
+    case LH_SIM_EMPTY:
+        sim_bytes_unref(*to);
+        *to = sim_bytes_new(0, 0);
+        break;
+    case LH_SIM_GROW:
+        sim_bytes_own(to, change->offset);
+        break;
+    }
+}
+
+static void sim_changes_clear(struct lh_sim_file *file)
+{
+    for (size_t i = 0; i < file->change_count; i++)
+        sim_bytes_unref(file->changes[i].bytes);
+    file->change_count = 0;
+}
+
+static void sim_change(struct lh_sim_file *file, struct lh_sim_change change)
+{
+    SIM_ROOM(file->changes, file->change_count, file->change_room);
+    file->changes[file->change_count++] = change;
+    sim_apply(&file->seen, &change);
+}
+
+void lh_sim_file_write(struct lh_sim_file *file, const void *bytes, uint64_t len, uint64_t offset)
+{
+    struct lh_sim_change change = {LH_SIM_WRITE, offset, NULL};
+    if (len == 0)
+        return;
+    change.bytes = sim_bytes_new(len, len);
+    memcpy(change.bytes->at, bytes, len);
+    sim_change(file, change);
+}
+
+void lh_sim_file_empty(struct lh_sim_file *file)
+{
+    sim_change(file, (struct lh_sim_change){.kind = LH_SIM_EMPTY});
+}
+
+void lh_sim_file_grow(struct lh_sim_file *file, uint64_t size)
+{
+    sim_change(file, (struct lh_sim_change){.kind = LH_SIM_GROW, .offset = size});
+}
+
+void lh_sim_file_sync(struct lh_sim_file *file)
+{
+    for (size_t i = 0; i < file->change_count; i++)
+        sim_apply(&file->durable, &file->changes[i]);
+    sim_changes_clear(file);
+}
+
+void lh_sim_file_rot(struct lh_sim_file *file, uint64_t offset, uint8_t mask)
+{
+    sim_bytes_own(&file->seen, 0);
+    file->seen->at[offset] ^= mask;
+    sim_bytes_own(&file->durable, 0);
+    if (offset < file->durable->size)
+        file->durable->at[offset] ^= mask;
+}
+
+/* Each sector of a write on its own: lost, kept, or torn in the middle, either half of it. */
+static void sim_apply_torn(struct lh_sim_bytes **to, const struct lh_sim_change *change,
+                           uint64_t *rng)
+{
+    uint64_t len = change->bytes->size;
+    for (uint64_t from = 0, end; from < len; from = end) {
+        uint64_t sector = (change->offset + from) / SECTOR_BYTES;
+        uint64_t first, last;
+        end = (sector + 1) * SECTOR_BYTES - change->offset;
+        if (end > len)
+            end = len;
+        first = from;
+        last = end;
+        switch (lh_test_below(rng, 4)) {
+        case 0:
+            continue;
+        case 1:
+            if (lh_test_below(rng, 2) == 0)
+                first += lh_test_below(rng, (uint32_t)(end - from));
+            else
+                last -= lh_test_below(rng, (uint32_t)(end - from));
+            break;
+        }
+        sim_put(to, change->bytes->at + first, last - first, change->offset + first);
+    }
+}
+
+/* Nothing that comes behind an emptying is there without it: the blocks are others. */
+static void sim_file_keep_some(struct lh_sim_file *file, uint64_t *rng)
+{
+    for (size_t i = 0; i < file->change_count; i++) {
+        const struct lh_sim_change *change = &file->changes[i];
+        bool lost = lh_test_below(rng, 2) == 0;
+        if (change->kind == LH_SIM_WRITE)
+            sim_apply_torn(&file->durable, change, rng);
+        else if (!lost)
+            sim_apply(&file->durable, change);
+        else if (change->kind == LH_SIM_EMPTY)
+            return;
+    }
+    /* The size may be there before the bytes. */
+    if (lh_test_below(rng, 4) == 0)
+        sim_bytes_own(&file->durable, file->seen->size);
+}
+
+static void sim_file_crash(struct lh_sim_file *file, uint64_t *rng)
+{
+    size_t kept = file->change_count;
+    switch (lh_test_below(rng, 4)) {
+    case 0: /* nothing */
+        break;
+    case 1: /* all up to one, which is torn */
+        kept = lh_test_below(rng, (uint32_t)kept + 1);
+        for (size_t i = 0; i < kept; i++)
+            sim_apply(&file->durable, &file->changes[i]);
+        if (kept < file->change_count && file->changes[kept].kind == LH_SIM_WRITE)
+            sim_apply_torn(&file->durable, &file->changes[kept], rng);
+        break;
+    default:
+        sim_file_keep_some(file, rng);
+        break;
+    }
+    sim_changes_clear(file);
+}
+
+void lh_sim_file_sync_failing(struct lh_sim_file *file, uint64_t *rng)
+{
+    sim_file_crash(file, rng);
+}
+
+/* ---- names ---- */
+
+void lh_sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES])
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == NULL ? 0 : (size_t)(slash - path);
+    if (len == 0) {
+        strcpy(parent, ".");
+        return;
+    }
+    memcpy(parent, path, len);
+    parent[len] = '\0';
+}
+
+static struct lh_sim_name *sim_names_find(const struct lh_sim_names *names, const char *path)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (strcmp(names->at[i].path, path) == 0)
+            return &names->at[i];
+    return NULL;
+}
+
+static void sim_names_apply(struct lh_sim_names *names, const struct lh_sim_naming *naming)
+{
+    struct lh_sim_name *name = sim_names_find(names, naming->path);
+    if (name != NULL)
+        *name = names->at[--names->count];
+    if (naming->to[0] == '\0')
+        return;
+    name = sim_names_find(names, naming->to);
+    if (name == NULL) {
+        SIM_ROOM(names->at, names->count, names->room);
+        name = &names->at[names->count++];
+        strcpy(name->path, naming->to);
+    }
+    name->file = naming->file;
+}
+
+static void sim_names_copy(struct lh_sim_names *to, const struct lh_sim_names *from)
+{
+    to->count = to->room = from->count;
+    to->at = sim_grow(NULL, from->count * sizeof *from->at + 1);
+    if (from->count > 0)
+        memcpy(to->at, from->at, from->count * sizeof *from->at);
+}
+
+const struct lh_sim_name *lh_sim_state_find(const struct lh_sim_state *state, const char *path)
+{
+    return sim_names_find(&state->seen, path);
+}
+
+/* Whether a name can be made at `path`. */
+static int sim_check_new(const struct lh_sim_state *state, const char *path)
+{
+    char parent[LH_SIM_PATH_BYTES];
+    const struct lh_sim_name *name;
+    if (strlen(path) >= LH_SIM_PATH_BYTES)
+        return -ENAMETOOLONG;
+    lh_sim_parent(path, parent);
+    name = sim_names_find(&state->seen, parent);
+    if (strcmp(parent, ".") != 0 && name == NULL)
+        return -ENOENT;
+    if (name != NULL && name->file != LH_SIM_FOLDER)
+        return -ENOTDIR;
+    return 0;
+}
+
+static void sim_naming(struct lh_sim_state *state, const char *path, const char *to, uint32_t file)
+{
+    struct lh_sim_naming *naming;
+    SIM_ROOM(state->namings, state->naming_count, state->naming_room);
+    naming = &state->namings[state->naming_count++];
+    naming->file = file;
+    strcpy(naming->path, path);
+    strcpy(naming->to, to);
+    sim_names_apply(&state->seen, naming);
+}
+
+int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_t *number)
+{
+    int rc = sim_check_new(state, path);
+    size_t i = 0;
+    if (rc != 0)
+        return rc;
+    while (i < state->file_count && state->files[i].number != 0)
+        i++;
+    if (i == state->file_count) {
+        SIM_ROOM(state->files, state->file_count, state->file_room);
+        state->file_count++;
+    }
+    *number = (uint32_t)i + 1;
+    state->files[i] = (struct lh_sim_file){
+        .number = *number, .seen = sim_bytes_new(0, 0), .durable = sim_bytes_new(0, 0)};
+    sim_naming(state, "", path, *number);
+    return 0;
+}
+
+int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path)
+{
+    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
+    char parent[LH_SIM_PATH_BYTES];
+    int rc;
+    if (strcmp(path, ".") == 0)
+        return 0;
+    if (name != NULL)
+        return name->file == LH_SIM_FOLDER ? 0 : -ENOTDIR;
+    if (strlen(path) >= LH_SIM_PATH_BYTES)
+        return -ENAMETOOLONG;
+    lh_sim_parent(path, parent);
+    rc = lh_sim_state_make_folder(state, parent);
+    if (rc == 0)
+        sim_naming(state, "", path, LH_SIM_FOLDER);
+    return rc;
+}
+
+int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to)
+{
+    const struct lh_sim_name *from = sim_names_find(&state->seen, path);
+    const struct lh_sim_name *over = sim_names_find(&state->seen, to);
+    int rc = sim_check_new(state, to);
+    if (from == NULL)
+        return -ENOENT;
+    if (rc != 0)
+        return rc;
+    /* No folder is renamed by anyone. */
+    if (from->file == LH_SIM_FOLDER || (over != NULL && over->file == LH_SIM_FOLDER))
+        return -EISDIR;
+    if (strcmp(path, to) != 0)
+        sim_naming(state, path, to, from->file);
+    return 0;
+}
+
+int lh_sim_state_unlink(struct lh_sim_state *state, const char *path)
+{
+    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
+    if (name == NULL)
+        return 0;
+    if (name->file == LH_SIM_FOLDER)
+        return -EISDIR;
+    sim_naming(state, path, "", name->file);
+    return 0;
+}
+
+/* The folders that a naming is in, two at most. */
+static void sim_folders(const struct lh_sim_naming *naming, char in[2][LH_SIM_PATH_BYTES])
+{
+    in[0][0] = in[1][0] = '\0';
+    if (naming->path[0] != '\0')
+        lh_sim_parent(naming->path, in[0]);
+    if (naming->to[0] != '\0')
+        lh_sim_parent(naming->to, in[1]);
+}
+
+/* The folder's changes, and those before them which they build on: of a rename, the other folder's.
+ */
+int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path)
+{
+    const struct lh_sim_name *folder = sim_names_find(&state->seen, path);
+    struct lh_sim_names wanted = {0};
+    bool *synced;
+    size_t left = 0;
+    if (strcmp(path, ".") != 0 && folder == NULL)
+        return -ENOENT;
+    if (folder != NULL && folder->file != LH_SIM_FOLDER)
+        return -ENOTDIR;
+    synced = sim_grow(NULL, state->naming_count + 1);
+    struct lh_sim_naming want = {.file = LH_SIM_FOLDER};
+    strcpy(want.to, path);
+    sim_names_apply(&wanted, &want);
+    for (size_t i = state->naming_count; i-- > 0;) {
+        char in[2][LH_SIM_PATH_BYTES];
+        sim_folders(&state->namings[i], in);
+        synced[i] =
+            sim_names_find(&wanted, in[0]) != NULL || sim_names_find(&wanted, in[1]) != NULL;
+        for (int k = 0; synced[i] && k < 2; k++) {
+            strcpy(want.to, in[k]);
+            sim_names_apply(&wanted, &want);
+        }
+    }
+    for (size_t i = 0; i < state->naming_count; i++) {
+        if (synced[i])
+            sim_names_apply(&state->durable, &state->namings[i]);
+        else
+            state->namings[left++] = state->namings[i];
+    }
+    state->naming_count = left;
+    free(synced);
+    free(wanted.at);
+    for (size_t i = 0; i < state->file_count; i++)
+        lh_sim_state_forget(state, (uint32_t)i + 1);
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+struct lh_sim_file *lh_sim_state_file(const struct lh_sim_state *state, uint32_t number)
+{
+    assert(number > 0 && number <= state->file_count && state->files[number - 1].number == number);
+    return &state->files[number - 1];
+}
+
+static bool sim_names_have(const struct lh_sim_names *names, uint32_t file)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (names->at[i].file == file)
+            return true;
+    return false;
+}
+
+static bool sim_is_used(const struct lh_sim_state *state, const struct lh_sim_file *file)
+{
+    return file->number != 0 && (file->handles > 0 || sim_names_have(&state->seen, file->number));
+}
+
+static void sim_file_free(struct lh_sim_file *file)
+{
+    sim_changes_clear(file);
+    free(file->changes);
+    sim_bytes_unref(file->seen);
+    sim_bytes_unref(file->durable);
+    *file = (struct lh_sim_file){0};
+}
+
+void lh_sim_state_forget(struct lh_sim_state *state, uint32_t number)
+{
+    struct lh_sim_file *file = &state->files[number - 1];
+    if (file->number == 0 || sim_is_used(state, file) || sim_names_have(&state->durable, number))
+        return;
+    for (size_t i = 0; i < state->naming_count; i++)
+        if (state->namings[i].file == number)
+            return;
+    sim_file_free(file);
+}
+
+uint64_t lh_sim_state_used(const struct lh_sim_state *state)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < state->file_count; i++)
+        if (sim_is_used(state, &state->files[i]))
+            bytes += state->files[i].seen->size;
+    return bytes;
+}
+
+void lh_sim_state_deinit(struct lh_sim_state *state)
+{
+    for (size_t i = 0; i < state->file_count; i++)
+        sim_file_free(&state->files[i]);
+    free(state->files);
+    free(state->seen.at);
+    free(state->durable.at);
+    free(state->namings);
+    *state = (struct lh_sim_state){0};
+}
+
+void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
+{
+    *to = (struct lh_sim_state){0};
+    sim_names_copy(&to->seen, &from->seen);
+    sim_names_copy(&to->durable, &from->durable);
+    for (size_t i = 0; i < from->naming_count; i++) {
+        SIM_ROOM(to->namings, to->naming_count, to->naming_room);
+        to->namings[to->naming_count++] = from->namings[i];
+    }
+    for (size_t i = 0; i < from->file_count; i++) {
+        struct lh_sim_file *file;
+        SIM_ROOM(to->files, to->file_count, to->file_room);
+        file = &to->files[to->file_count++];
+        *file = from->files[i];
+        file->handles = 0;
+        file->changes = sim_grow(NULL, file->change_count * sizeof *file->changes + 1);
+        file->change_room = file->change_count;
+        sim_bytes_ref(file->seen);
+        sim_bytes_ref(file->durable);
+        for (size_t k = 0; k < file->change_count; k++) {
+            file->changes[k] = from->files[i].changes[k];
+            sim_bytes_ref(file->changes[k].bytes);
+        }
+    }
+}
+
+/* Whether one is the other, or is in it. */
+static bool sim_is_within(const char *path, const char *folder)
+{
+    size_t len = strlen(folder);
+    return len > 0 && strncmp(path, folder, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
+static bool sim_depends(const struct lh_sim_naming *late, const struct lh_sim_naming *early)
+{
+    return (late->file != LH_SIM_FOLDER && late->file == early->file) ||
+           sim_is_within(late->path, early->path) || sim_is_within(late->path, early->to) ||
+           sim_is_within(late->to, early->path) || sim_is_within(late->to, early->to);
+}
+
+static void sim_names_crash(struct lh_sim_state *state, uint64_t *rng)
+{
+    size_t count = state->naming_count;
+    size_t prefix = lh_test_below(rng, (uint32_t)count + 1);
+    bool by_prefix = lh_test_below(rng, 2) == 0;
+    bool *kept = sim_grow(NULL, count + 1);
+    bool pruned = true;
+    for (size_t i = 0; i < count; i++) {
+        kept[i] = by_prefix ? i < prefix : lh_test_below(rng, 2) == 0;
+        for (size_t k = 0; kept[i] && k < i; k++)
+            kept[i] = kept[k] || !sim_depends(&state->namings[i], &state->namings[k]);
+        if (kept[i])
+            sim_names_apply(&state->durable, &state->namings[i]);
+    }
+    free(kept);
+    state->naming_count = 0;
+    /* What was synced in a folder goes with the folder, when the folder's own name was not. */
+    while (pruned) {
+        pruned = false;
+        for (size_t i = state->durable.count; i-- > 0;) {
+            char parent[LH_SIM_PATH_BYTES];
+            lh_sim_parent(state->durable.at[i].path, parent);
+            if (strcmp(parent, ".") == 0 || sim_names_find(&state->durable, parent) != NULL)
+                continue;
+            state->durable.at[i] = state->durable.at[--state->durable.count];
+            pruned = true;
+        }
+    }
+}
+
+void lh_sim_state_crash(struct lh_sim_state *state, uint64_t *rng)
+{
+    sim_names_crash(state, rng);
+    free(state->seen.at);
+    sim_names_copy(&state->seen, &state->durable);
+    for (size_t i = 0; i < state->file_count; i++) {
+        struct lh_sim_file *file = &state->files[i];
+        if (file->number == 0)
+            continue;
+        file->handles = 0;
+        sim_file_crash(file, rng);
+        sim_bytes_unref(file->seen);
+        file->seen = sim_bytes_ref(file->durable);
+        lh_sim_state_forget(state, (uint32_t)i + 1);
+    }
+}

@@ -1,0 +1,104 @@
+/* What is on a simulated disk: files and names, each as it is seen and as it is durable, with the
+ * changes between the two in their order. No threads, no chains, no faults: disk_sim.c has those.
+ *
+ * Memory is never missing here: a test that cannot have it aborts. */
+#ifndef LH_TESTS_SIM_STATE_H
+#define LH_TESTS_SIM_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LH_SIM_PATH_BYTES 240u
+#define LH_SIM_FOLDER     0u /* in place of a file's number */
+
+/* Bytes that several files, copies and changes may share; who changes them has the only ref. */
+struct lh_sim_bytes {
+    uint32_t refs;
+    uint64_t size;
+    uint64_t room;
+    uint8_t at[];
+};
+
+enum lh_sim_change_kind { LH_SIM_WRITE, LH_SIM_EMPTY, LH_SIM_GROW };
+
+struct lh_sim_change {
+    enum lh_sim_change_kind kind;
+    uint64_t offset; /* WRITE; GROW: the size */
+    struct lh_sim_bytes *bytes;
+};
+
+struct lh_sim_file {
+    uint32_t number; /* 0: this place is free */
+    uint32_t handles;
+    struct lh_sim_bytes *seen;
+    struct lh_sim_bytes *durable;
+    struct lh_sim_change *changes; /* from durable to seen, but for what a failed sync has lost */
+    size_t change_count;
+    size_t change_room;
+};
+
+struct lh_sim_name {
+    uint32_t file;
+    char path[LH_SIM_PATH_BYTES];
+};
+
+struct lh_sim_names {
+    struct lh_sim_name *at;
+    size_t count;
+    size_t room;
+};
+
+/* A change of names: `path` goes away when it is there, `to` becomes the file. Either may be "". */
+struct lh_sim_naming {
+    uint32_t file;
+    char path[LH_SIM_PATH_BYTES];
+    char to[LH_SIM_PATH_BYTES];
+};
+
+struct lh_sim_state {
+    struct lh_sim_file *files; /* by number - 1 */
+    size_t file_count;
+    size_t file_room;
+    struct lh_sim_names seen;
+    struct lh_sim_names durable;
+    struct lh_sim_naming *namings; /* from durable to seen */
+    size_t naming_count;
+    size_t naming_room;
+};
+
+void lh_sim_state_deinit(struct lh_sim_state *state);
+void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from);
+
+/* NULL: not there. */
+const struct lh_sim_name *lh_sim_state_find(const struct lh_sim_state *state, const char *path);
+struct lh_sim_file *lh_sim_state_file(const struct lh_sim_state *state, uint32_t number);
+
+/* The part of a path before its last '/', or ".". */
+void lh_sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES]);
+
+/* 0 or -errno. */
+int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_t *number);
+int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path);
+int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to);
+int lh_sim_state_unlink(struct lh_sim_state *state, const char *path);
+int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path);
+
+void lh_sim_file_write(struct lh_sim_file *file, const void *bytes, uint64_t len, uint64_t offset);
+void lh_sim_file_empty(struct lh_sim_file *file);
+void lh_sim_file_grow(struct lh_sim_file *file, uint64_t size);
+void lh_sim_file_sync(struct lh_sim_file *file);
+/* A sync that fails: some of the changes become durable, the others never will. */
+void lh_sim_file_sync_failing(struct lh_sim_file *file, uint64_t *rng);
+void lh_sim_file_rot(struct lh_sim_file *file, uint64_t offset, uint8_t mask);
+
+/* Frees a file that has neither a name nor a handle. */
+void lh_sim_state_forget(struct lh_sim_state *state, uint32_t number);
+
+/* Bytes of all files that have a name or a handle. */
+uint64_t lh_sim_state_used(const struct lh_sim_state *state);
+
+/* Chooses what is durable of all the changes, and makes that what is seen. */
+void lh_sim_state_crash(struct lh_sim_state *state, uint64_t *rng);
+
+#endif
