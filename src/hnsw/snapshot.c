@@ -121,6 +121,11 @@ const struct lh_graph_shape *lh_snapshot_shape(const struct lh_snapshot *snapsho
     return &snapshot->shape;
 }
 
+const struct lh_graph_options *lh_snapshot_options(const struct lh_snapshot *snapshot)
+{
+    return &snapshot->graph->options;
+}
+
 bool lh_snapshot_failed(const struct lh_snapshot *snapshot)
 {
     return snapshot->links.failed || snapshot->rows.failed;

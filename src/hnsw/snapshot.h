@@ -40,6 +40,7 @@ struct lh_snapshot;
 LH_MUST_USE enum lh_status lh_snapshot_begin(struct lh_graph *graph, struct lh_snapshot **snapshot);
 
 const struct lh_graph_shape *lh_snapshot_shape(const struct lh_snapshot *snapshot);
+const struct lh_graph_options *lh_snapshot_options(const struct lh_snapshot *snapshot);
 
 /* Reads on in the current table, LH_TABLE_LEVELS at first: up to `len` bytes and 65,536 nodes.
  * `*is_done` when the table is at its end; the next call then reads the next table. */

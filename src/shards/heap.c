@@ -115,6 +115,7 @@ static uint32_t append(struct lh_heap *heap, uint32_t word, struct lh_str bytes)
 uint32_t lh_heap_put(struct lh_heap *heap, uint32_t word, struct lh_str bytes)
 {
     lh_heap_unreserve(heap, lh_heap_record_bytes(bytes.len));
+    heap->content += bytes.len;
     return append(heap, word, bytes);
 }
 
@@ -179,6 +180,7 @@ void lh_heap_drop(struct lh_heap *heap, uint32_t offset)
     struct record *record = record_at(heap, offset);
     assert(record->word != DEAD);
     record->word = DEAD;
+    heap->content -= record->len;
     chunk->garbage += (uint32_t)lh_heap_record_bytes(record->len);
     if (is_wasteful(heap, number))
         evacuate(heap, number);

@@ -25,6 +25,7 @@ struct lh_heap {
     uint32_t open;     /* the chunk that is being filled */
     uint32_t spare;    /* how many chunks hold nothing yet */
     uint64_t promised; /* bytes that reserve has promised and put has not used */
+    uint64_t content;  /* bytes of the records, without what a record takes beside them */
     /* Told when evacuation moves a record, with the word that it was put with. */
     void (*moved)(void *arg, uint32_t word, uint32_t offset);
     void *arg;

@@ -23,8 +23,12 @@ LH_MUST_USE enum lh_status lh_section_begin(struct lh_shard *shard,
 uint64_t lh_section_length(const struct lh_section_writer *writer); /* known from the begin */
 uint32_t lh_section_count(const struct lh_section_writer *writer);  /* items in it */
 
-/* The next bytes of the section, up to `len`; `*got` 0 at its end. LH_OUT_OF_MEMORY: an image could
- * not be put aside since the last call; the section cannot be finished, the shard is unharmed. */
+/* Memory that images have taken so far. */
+uint64_t lh_section_bytes(const struct lh_section_writer *writer);
+
+/* The next bytes of the section, up to `len` and half a millisecond's worth; `*got` 0 at its end.
+ * LH_OUT_OF_MEMORY: an image could not be put aside since the last call; the section cannot be
+ * finished, the shard is unharmed. */
 LH_MUST_USE enum lh_status lh_section_read(struct lh_section_writer *writer, void *bytes,
                                            size_t len, size_t *got);
 
@@ -35,14 +39,16 @@ void lh_section_end(struct lh_section_writer *writer);
 
 struct lh_section_loader;
 
-/* A loader for a section of `length` bytes of an index with these options. */
+/* A loader for a section of `length` bytes of an index with these options. LH_CORRUPT: too short.
+ */
 LH_MUST_USE enum lh_status lh_section_load(const struct lh_graph_options *options, uint64_t length,
                                            struct lh_section_loader **loader);
 
 /* Where the section's next bytes go: the caller reads up to `*len` bytes there (at least one), then
  * says how many with lh_section_filled. NULL: all of it has come. */
 void *lh_section_next(struct lh_section_loader *loader, size_t *len);
-/* Checks what can be checked so far (the header's counts before memory is taken for them). */
+/* Checks what can be checked so far: the header's counts, before memory is taken for them, and ids
+ * and metadata lengths as they come. That metadata is JSON rests on the file's checksum. */
 LH_MUST_USE enum lh_status lh_section_filled(struct lh_section_loader *loader, size_t len,
                                              struct lh_error *error);
 
@@ -54,7 +60,8 @@ LH_MUST_USE enum lh_status lh_section_finish(struct lh_section_loader *loader, u
 /* XXH3 (64 bits) of all bytes so far. */
 uint64_t lh_section_xxh3(const struct lh_section_loader *loader);
 
-/* Gives the finished shard away and frees the loader. */
+/* Gives the finished shard away and frees the loader. Its ids may be any: whether they belong to
+ * this shard of the index is the caller's business. */
 struct lh_shard *lh_section_take(struct lh_section_loader *loader);
 /* Frees a loader and what it holds. */
 void lh_section_abandon(struct lh_section_loader *loader);

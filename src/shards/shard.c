@@ -2,32 +2,14 @@
  *
  * Invariants: a live node has an id record, and the id map leads from that id to it; metadata is a
  * second record or none; everything that an add needs was promised before it came. */
-#include "shards/shard.h"
+#include "shards/shard_internal.h"
 
-#include "shards/heap.h"
-#include "shards/idmap.h"
 #include "shards/placement.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define GROUP_MAX 16u /* new vectors handed to the graph at once: it interleaves their searches */
-
-#define METADATA_BIT 0x80000000u /* in a heap record's word: metadata, not an id */
-
-struct lh_shard {
-    struct lh_graph *graph;
-    uint32_t dimension;
-    struct lh_idmap ids;
-    struct lh_heap heap;
-    uint32_t *id_at;       /* node -> heap offset, or LH_HEAP_NONE */
-    uint32_t *metadata_at; /* node -> heap offset, or LH_HEAP_NONE */
-    uint32_t node_capacity;
-    uint64_t promised_nodes;
-    float *group_rows; /* GROUP_MAX rows on their way into the graph */
-    struct lh_hit *hits;
-    uint32_t hit_capacity;
-};
 
 static struct lh_str id_of(const void *arg, uint32_t node)
 {
@@ -38,8 +20,8 @@ static struct lh_str id_of(const void *arg, uint32_t node)
 static void record_moved(void *arg, uint32_t word, uint32_t offset)
 {
     struct lh_shard *shard = arg;
-    if (word & METADATA_BIT)
-        shard->metadata_at[word & ~METADATA_BIT] = offset;
+    if (word & LH__METADATA_BIT)
+        shard->metadata_at[word & ~LH__METADATA_BIT] = offset;
     else
         shard->id_at[word] = offset;
 }
@@ -98,7 +80,7 @@ static enum lh_status grow_table(uint32_t **table, uint32_t from, uint32_t to)
     return LH_OK;
 }
 
-static enum lh_status reserve_tables(struct lh_shard *shard, uint64_t nodes)
+enum lh_status lh__shard_reserve_tables(struct lh_shard *shard, uint64_t nodes)
 {
     uint64_t capacity = shard->node_capacity ? shard->node_capacity : 1024;
     if (nodes <= shard->node_capacity)
@@ -125,7 +107,7 @@ enum lh_status lh_shard_reserve(struct lh_shard *shard, struct lh_shard_room roo
         return LH_OUT_OF_MEMORY;
     enum lh_status status = lh_graph_reserve(shard->graph, (uint32_t)more);
     if (status == LH_OK)
-        status = reserve_tables(shard, slots);
+        status = lh__shard_reserve_tables(shard, slots);
     if (status == LH_OK)
         status = lh_idmap_reserve(&shard->ids, (uint32_t)(lh_graph_count(shard->graph) + more));
     if (status == LH_OK)
@@ -139,8 +121,9 @@ static void put_metadata(struct lh_shard *shard, uint32_t node, struct lh_str me
 {
     if (metadata.ptr == NULL)
         return;
+    lh__touch_item(shard, node);
     uint32_t before = shard->metadata_at[node];
-    shard->metadata_at[node] = lh_heap_put(&shard->heap, node | METADATA_BIT, metadata);
+    shard->metadata_at[node] = lh_heap_put(&shard->heap, node | LH__METADATA_BIT, metadata);
     if (before != LH_HEAP_NONE)
         lh_heap_drop(&shard->heap, before);
 }
@@ -225,6 +208,7 @@ bool lh_shard_delete(struct lh_shard *shard, struct lh_str id, uint64_t hash)
         return false;
     uint32_t id_at = shard->id_at[node];
     uint32_t metadata_at = shard->metadata_at[node];
+    lh__touch_item(shard, node);
     lh_idmap_drop(&shard->ids, hash, node);
     lh_graph_remove(shard->graph, node);
     /* Both offsets are forgotten before a drop, which may move other records. */
