@@ -363,8 +363,10 @@ static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
 bool lh_vectord_turn(struct lh_vectord *vectord, bool sleep)
 {
     struct lh_msg *msg;
-    if (vectord->options.recovery != NULL)
+    if (vectord->options.recovery != NULL && !vectord->recovering.is_on) {
         lh__recover_begin(vectord);
+        return true;
+    }
     if (sleep ? !lh_actor_wait(&vectord->actor) : !lh_actor_poll(&vectord->actor))
         return false;
     while ((msg = lh_actor_next(&vectord->actor)) != NULL)

@@ -123,7 +123,7 @@ struct lh_recovering {
     uint32_t removals;  /* files of dropped indexes that are being removed, or put aside */
     uint32_t in_flight; /* records that are being applied */
     bool is_asking;     /* the persister has `job` */
-    bool is_waiting;    /* for the shards of an index, or for room: what follows keeps its order */
+    struct lh_request *waiting; /* for shards or for room: what follows keeps its order */
     bool has_ended;     /* there are no more records */
     struct lh_job job;
 };
@@ -214,7 +214,7 @@ void lh__recover_begin(struct lh_vectord *vectord);
 void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part);
 void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job);
 bool lh__recover_is_quiet(const struct lh_vectord *vectord);
-void lh__recover_sent(struct lh_vectord *vectord);
+void lh__recover_sent(struct lh_vectord *vectord, struct lh_request *request);
 void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request);
 
 /* To the persister, in the order of the calls. */

@@ -141,7 +141,7 @@ static void log_change(struct lh_vectord *vectord, struct lh_request *request,
     if (request->record.lsn != 0) /* 0: from a version 1 file */
         lh__vectord_note(vectord, request);
     send_all(vectord, request);
-    lh__recover_sent(vectord);
+    lh__recover_sent(vectord, request);
 }
 
 /* How much of `need` a balance does not cover, after `need` was taken off it. */

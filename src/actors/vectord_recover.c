@@ -202,11 +202,13 @@ static void make_shards(struct lh_vectord *vectord, struct lh_index *index, uint
     struct lh_request *request = make_request(vectord, LH_OP_INDEX_CREATE, index);
     if (request == NULL ||
         lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
+        index->import = NULL;
         mark_failed(vectord, index, "not enough memory to load it");
         if (request != NULL)
             lh__recover_applied(vectord, request);
         return;
     }
+    vectord->recovering.waiting = request;
     request->record.lsn = lsn;
     request->record.type = LH_RECORD_CREATE;
     request->stage = LH_STAGE_GATHER;
@@ -227,7 +229,6 @@ static void take_v1(struct lh_vectord *vectord, struct lh_found_file *found)
     index->v1 = found->is_aside ? LH_V1_ASIDE : LH_V1_IN_PLACE;
     index->wants_checkpoint = true; /* as version 2, soon */
     index->import = found;
-    make_shards(vectord, index, 0);
 }
 
 static void remove_file(struct lh_vectord *vectord, struct lh_found_file *found)
@@ -280,8 +281,6 @@ static void take_file(struct lh_vectord *vectord, struct lh_found_file *found)
 void lh__recover_begin(struct lh_vectord *vectord)
 {
     struct lh_recovery *recovery = vectord->options.recovery;
-    if (vectord->recovering.is_on)
-        return;
     vectord->recovering.is_on = true;
     vectord->lsn = recovery->log.last_lsn;
     lh_counter_set(&vectord->metrics.to_replay, recovery->log.records);
@@ -325,7 +324,7 @@ static void finish(struct lh_vectord *vectord)
 static void advance(struct lh_vectord *vectord)
 {
     struct lh_recovering *recovering = &vectord->recovering;
-    if (recovering->loads > 0 || recovering->is_asking || recovering->is_waiting ||
+    if (recovering->loads > 0 || recovering->is_asking || recovering->waiting != NULL ||
         !recovering->is_on || vectord->tick != NULL)
         return;
     if (recovering->has_ended) {
@@ -337,9 +336,10 @@ static void advance(struct lh_vectord *vectord)
         return;
     struct lh_job *job = &recovering->job;
     struct lh_index *import = next_import(vectord);
-    if (import != NULL && import->replays > 0 && import->lsn == 0 &&
-        import->shards[0].shard == NULL)
-        return; /* its shards are being made */
+    if (import != NULL && import->shards[0].shard == NULL) {
+        make_shards(vectord, import, 0);
+        return;
+    }
     job->kind = import != NULL ? LH_JOB_IMPORT : LH_JOB_REPLAY;
     job->index = import;
     if (import != NULL)
@@ -379,16 +379,17 @@ static void apply_items(struct lh_vectord *vectord, struct lh_index *index, stru
         lh__recover_applied(vectord, request);
         return;
     }
-    vectord->recovering.is_waiting = true; /* for its room; records stay in order */
+    vectord->recovering.waiting = request; /* for its room; records stay in order */
     if (is_add)
         lh__items_add(vectord, request, index);
     else
         lh__items_delete(vectord, request, index);
 }
 
-void lh__recover_sent(struct lh_vectord *vectord)
+void lh__recover_sent(struct lh_vectord *vectord, struct lh_request *request)
 {
-    vectord->recovering.is_waiting = false;
+    assert(vectord->recovering.waiting == request);
+    vectord->recovering.waiting = NULL;
     advance(vectord);
 }
 
@@ -398,7 +399,8 @@ void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request)
     struct lh_index *index = request->index;
     char reason[sizeof index->reason];
     vectord->recovering.in_flight--;
-    vectord->recovering.is_waiting = false;
+    if (vectord->recovering.waiting == request)
+        vectord->recovering.waiting = NULL;
     index->replays--;
     if (request->error.status != LH_OK && index->state == LH_STATE_LOADING) {
         snprintf(reason, sizeof reason, "a change could not be replayed: %.100s",
@@ -425,7 +427,6 @@ static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
                         "the log makes an index whose name another file has: it is left out",
                         LH_LOG_TEXT("index", record->params.name));
         } else if ((index = add_index(vectord, &record->params)) != NULL) {
-            vectord->recovering.is_waiting = true;
             make_shards(vectord, index, record->lsn);
         }
         return;

@@ -29,7 +29,7 @@ static void send_home(struct lh_worker *worker, struct lh_part *part)
 
 static enum lh_status search_one(struct lh_worker *worker, struct lh_part *part)
 {
-    if (part->deadline_ns != 0 && lh_clock_ns() > part->deadline_ns) {
+    if (part->deadline_ns != 0 && worker->clock_ns() > part->deadline_ns) {
         lh_counter_add(&worker->metrics.expired, 1);
         return LH_DEADLINE;
     }
@@ -181,7 +181,7 @@ static void bulk_step(struct lh_worker *worker)
     struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
     if (queue->first == NULL)
         return;
-    uint64_t start = lh_clock_ns();
+    uint64_t start = worker->clock_ns();
     uint64_t now = start;
     uint32_t items = 0;
     do {
@@ -193,7 +193,7 @@ static void bulk_step(struct lh_worker *worker)
                 send_home(worker, part);
             }
         }
-        now = lh_clock_ns();
+        now = worker->clock_ns();
     } while (queue->first != NULL && items < BULK_ITEMS && now - start < BULK_STEP_NS);
     lh_histogram_observe(&worker->metrics.bulk_step, now - start);
 }
@@ -214,10 +214,10 @@ bool lh_worker_turn(struct lh_worker *worker, bool sleep)
     if (sleep ? !lh_actor_wait(actor) : !lh_actor_poll(actor))
         return false;
     count_waiting(worker, before);
-    uint64_t start = lh_clock_ns();
+    uint64_t start = worker->clock_ns();
     express_turn(worker);
     bulk_step(worker);
-    lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - start);
+    lh_counter_add(&worker->metrics.busy_ns, worker->clock_ns() - start);
     return true;
 }
 
@@ -229,7 +229,7 @@ static void run(void *self)
 
 void lh_worker_init(struct lh_worker *worker, uint32_t number)
 {
-    *worker = (struct lh_worker){0};
+    *worker = (struct lh_worker){.clock_ns = lh_clock_ns};
     snprintf(worker->name, sizeof worker->name, "shard-%u", number);
     lh_actor_init(&worker->actor, worker->name, run, worker);
 }

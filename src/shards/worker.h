@@ -20,6 +20,7 @@ struct lh_worker_metrics {
 struct lh_worker {
     struct lh_actor actor;
     struct lh_worker_metrics metrics;
+    uint64_t (*clock_ns)(void); /* lh_clock_ns; a test may stop time before the thread starts */
     char name[16];
 };
 

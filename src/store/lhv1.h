@@ -50,8 +50,8 @@ LH_MUST_USE enum lh_status lh_lhv1_envelope_read(struct lh_disk *disk, int file,
 
 /* "<folder>/<name>.lhv1" and its temporary name, for a name that is valid. */
 struct lh_lhv1_paths {
-    char file[LH_NAME_BYTES_MAX + 32];
-    char temp[LH_NAME_BYTES_MAX + 32];
+    char file[LH_NAME_BYTES_MAX + 64];
+    char temp[LH_NAME_BYTES_MAX + 64];
 };
 void lh_lhv1_paths(const char *name, struct lh_lhv1_paths *paths);
 

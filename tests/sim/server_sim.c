@@ -53,6 +53,8 @@ bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
     }
     for (uint32_t i = 0; i < options->workers; i++)
         lh_worker_init(&server->workers[i], i);
+    for (uint32_t i = 0; i < options->workers; i++)
+        server->workers[i].clock_ns = clock_ns;
     lh_vectord_init(&server->vectord, &vectord);
     lh_sim_server_pump(server, 0);
     return true;
@@ -100,6 +102,12 @@ static bool turn(struct lh_sim_server *server, uint32_t actor)
     return lh_worker_turn(&server->workers[actor - 3], false);
 }
 
+/* Something is with the disk, which takes its time. */
+static bool is_disk_busy(const struct lh_sim_server *server)
+{
+    return server->persister.out > 0 || !lh_wal_is_idle(server->persister.wal);
+}
+
 void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
 {
     uint32_t actors = 3 + server->options.workers;
@@ -107,7 +115,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
     uint32_t first = (uint32_t)(next_random(server) % actors);
     for (uint32_t i = 0; idle < actors && (turns == 0 || i < turns); i++) {
         bool any = turn(server, (first + i) % actors);
-        idle = any ? 0 : idle + 1;
+        idle = any || is_disk_busy(server) ? 0 : idle + 1;
         /* Some turns come early, so that no order is the only one. */
         if (any && next_random(server) % 4 == 0)
             (void)turn(server, (uint32_t)(next_random(server) % actors));
