@@ -50,7 +50,7 @@ struct lh_disk_op {
     bool answered;             /* io_uring: its completion is here */
 };
 
-/* Operations in one chain: they are one submission, so they must fit a ring. */
+/* Operations in one chain: linked writes are one submission, so they must fit a ring. */
 #define LH_DISK_CHAIN_OPS_MAX 256u
 
 enum lh_disk_open {

@@ -1,10 +1,13 @@
 /* A disk by io_uring: one ring, chains as linked entries, one system call a run. Runs on the thread
  * that owns the disk.
  *
- * A chain is always one submission, because links end with it. The kernel ends a chain at the first
- * entry that fails or is short and cancels the rest; where the seam sees no failure in that (a
- * short write, a file that is already gone) the rest of the chain is submitted again, as a chain,
- * once all its completions are here.
+ * Only a write is linked to what is behind it. Of all the operations here the kernel breaks a link
+ * for a write alone, when it fails or is short; behind a sync, an allocation, a rename or an unlink
+ * that failed it goes on (seen on 6.18), and a rename would put a file in place that was never
+ * synced. So what is behind one of those is submitted when its result is known and good, and a
+ * group commit, a write and its sync, is one submission. What the kernel cancelled behind a short
+ * write is submitted again with the rest of the write, once all completions are here. Linked
+ * entries are always one submission, because links end with it.
  *
  * Waking: a read of an eventfd is outstanding in the ring whenever the disk sleeps.
  *
@@ -63,9 +66,8 @@ struct lh_disk_uring {
 
 /* What the completion of an operation means for its chain. */
 enum lh_disk_step {
-    LH_DISK_OVER,       /* it has its result */
-    LH_DISK_OVER_ALONE, /* it succeeded, but the kernel has cancelled those behind it */
-    LH_DISK_AGAIN       /* it is to be submitted again with those behind it */
+    LH_DISK_OVER, /* it has its result */
+    LH_DISK_AGAIN /* it is to be submitted again with those behind it */
 };
 
 static void lh_disk_uring_queue(struct lh_disk_uring *uring, struct lh_disk_op *chain)
@@ -137,8 +139,8 @@ static size_t lh_disk_uring_write_len(const struct lh_disk_op *op)
     return left < RING_WRITE_BYTES ? left : RING_WRITE_BYTES;
 }
 
-/* Makes entries of a chain. A write that takes more than one entry is the last of them: what is
- * behind it must not start when a part of it has succeeded. */
+/* Makes entries of a chain, up to the first operation that nothing may be linked to: anything but a
+ * write, and a write that takes more than one entry. */
 static void lh_disk_uring_start(struct lh_disk_uring *uring, struct lh_disk_op *op)
 {
     uint32_t slot = uring->free_flight;
@@ -150,7 +152,7 @@ static void lh_disk_uring_start(struct lh_disk_uring *uring, struct lh_disk_op *
     do {
         size_t len = op->kind == LH_DISK_WRITE ? lh_disk_uring_write_len(op) : 0;
         struct io_uring_sqe *sqe;
-        ends = op->next == NULL || (op->kind == LH_DISK_WRITE && op->finished + len < op->len);
+        ends = op->next == NULL || op->kind != LH_DISK_WRITE || op->finished + len < op->len;
         sqe = lh_disk_uring_entry(uring, ends);
         lh_disk_uring_prepare(uring, op, sqe, len);
         io_uring_sqe_set_data(sqe, op);
@@ -236,13 +238,9 @@ static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct
         return lh_disk_uring_written(op);
     if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
         op->result = 0;
-        return LH_DISK_OVER_ALONE;
-    }
-    if (op->kind == LH_DISK_ALLOCATE && rc == -EOPNOTSUPP) {
+    } else if (op->kind == LH_DISK_ALLOCATE && rc == -EOPNOTSUPP) {
         op->result = lh__disk_extend(op);
-        return op->result == 0 ? LH_DISK_OVER_ALONE : LH_DISK_OVER;
-    }
-    if (op->kind == LH_DISK_SYNC_FOLDER && rc == -EBADF) {
+    } else if (op->kind == LH_DISK_SYNC_FOLDER && rc == -EBADF) {
         int fd = lh__disk_folder_fd(&uring->folder, op->path);
         if (fd >= 0)
             return LH_DISK_AGAIN; /* it was made meanwhile */
@@ -261,23 +259,22 @@ static uint32_t lh_disk_uring_settle(struct lh_disk_uring *uring, uint32_t slot)
         struct lh_disk_op *op = flight->first;
         enum lh_disk_step step;
         if (flight->failed && flight->unanswered == 0)
-            op->result = -ECANCELED; /* cancelled by the kernel, or behind a write in parts */
+            op->result = -ECANCELED;
         else if (flight->failed || !op->answered)
             break;
         step = flight->failed ? LH_DISK_OVER : lh_disk_uring_judge(uring, op);
-        flight->again = step != LH_DISK_OVER;
-        if (step == LH_DISK_AGAIN)
+        if (step == LH_DISK_AGAIN) {
+            flight->again = true;
             break;
+        }
         flight->failed = op->result != 0;
         flight->first = op->next; /* before `done`, which may free the operation */
         op->done(op);
         ended++;
     }
     if (flight->unanswered == 0) {
-        if (flight->first != NULL) {
-            assert(flight->again);
+        if (flight->first != NULL) /* it came to its end, or a part is to be done again */
             lh_disk_uring_queue(uring, flight->first);
-        }
         flight->next_free = uring->free_flight;
         uring->free_flight = slot;
     }

@@ -233,8 +233,8 @@ class Server:
     def client(self, **kw):
         return Client(self.port, **kw)
 
-    def connect(self, service="gateway", timeout=10):
-        return RawClient(self.ports[service], timeout)
+    def connect(self, service="gateway", **kw):
+        return RawClient(self.ports[service], **kw)
 
     def ask(self, raw, service="gateway"):
         """Sends raw bytes on a new connection and returns the first answer."""

@@ -47,8 +47,12 @@ class Answer:
 class RawClient:
     """A connection on which the test decides what is sent and when."""
 
-    def __init__(self, port, timeout=10):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, timeout=10, receive_bytes=None):
+        self.sock = socket.socket()
+        self.sock.settimeout(timeout)
+        if receive_bytes is not None:  # before the connection's window is agreed
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -474,14 +474,28 @@ def test_an_idle_connection_is_closed(start):
 
 
 def test_a_body_below_its_rate_is_timed_out_after_its_grace(start):
+    """The rate is what the configuration asks for, and for a large announced body what it takes to
+    give its memory back in five minutes."""
     server = start("server.body_rate_min=1KiB")
-    client = server.connect(timeout=20)
-    client.send(post(INDEX, NO_INDEX)[:-1])
+    small = server.connect(timeout=20)
+    small.send(post(INDEX, NO_INDEX)[:-1])
+    large = server.connect(timeout=20)
+    large.send(post(INDEX, b"", "Content-Length: %d" % (60 << 20), length=False))
+    fast = server.connect(timeout=20)
+    fast.send(post(INDEX, b"", "Content-Length: %d" % (60 << 20), length=False))
     began = time.monotonic()
-    answer = client.answer()
-    assert (answer.status, answer.code) == (408, "request_timeout")
+    while large.is_quiet(0) and time.monotonic() - began < 15:
+        large.send(b" " * 2000)  # 20 KB a second
+        fast.send(b" " * 40000)
+        time.sleep(0.1)
     assert 9 < time.monotonic() - began < 13
-    client.close()
+    for client in (small, large):
+        answer = client.answer()
+        assert (answer.status, answer.code) == (408, "request_timeout")
+        client.close()
+    time.sleep(0.5)
+    assert fast.is_quiet(0)
+    fast.close()
 
 
 def test_a_client_that_does_not_read_is_closed(start):

@@ -161,6 +161,24 @@ def test_an_add_beyond_memory_max_is_refused_whole_and_deleting_makes_room():
         assert count >= 1000
 
 
+def test_an_index_beyond_memory_max_is_refused_and_deleting_one_makes_room():
+    with Server("server.memory_max=8MiB", "vectord.shards=2") as server, server.client() as client:
+        made = [client.create("first", 8, shards=256)]
+        while True:
+            body = {"name": f"index-{len(made)}", "dimension": 8, "shards": 256}
+            answer = client.post("/v1/vectors/index", body)
+            if answer.status != 201:
+                break
+            made.append(client.index(body["name"]))
+            assert len(made) < 4096, "no limit was met"
+        assert (answer.status, answer.code) == (507, "out_of_memory")
+        assert "8388608" in answer.message and "server.memory_max" in answer.message
+        assert client.get("/v1/vectors/index").json["count"] == len(made)
+        assert client.get("/v1/vectors/index/" + body["name"]).status == 404
+        assert made.pop().drop().status == 204
+        client.create(body["name"], 8, shards=256)
+
+
 def test_concurrent_adds_beyond_memory_max_are_each_applied_whole_or_not_at_all():
     with Server("server.memory_max=32MiB", "vectord.shards=4") as server, server.client() as client:
         index = client.create("a", 128, m=8, ef_construction=8)
@@ -210,6 +228,70 @@ def test_a_server_whose_address_space_is_full_refuses_adds_and_goes_on():
         index = client.create("a", 4096, m=2, ef_construction=4)
         index.add(random_items(rng, "again", 500, 4096))
         assert index.info()["count"] == 500
+
+
+# ---- answers that are not read ----
+
+
+def patient(server):
+    """A client whose kernel takes little of an answer before it reads."""
+    return server.connect(timeout=60, receive_bytes=4096)
+
+
+@pytest.fixture(scope="module")
+def unread():
+    """A server with a limit of 4 MiB, and a request whose answer has 5 MB."""
+    settings = ("server.body_bytes_in_flight_max=4MiB", "server.body_bytes_max=4MiB",
+                "server.write_timeout=10m", "vectord.shards=1")
+    with Server(*settings) as server, server.client() as client:
+        index = client.create("a", 16)
+        for batch in range(10):
+            items = random_items(GAUSS, str(batch), 50, 16)
+            index.add([{**item, "metadata": {"pad": "x" * 10000}} for item in items])
+        vector = random_vector(GAUSS, 16)
+        yield server, post(index.path + "/search", {"vector": vector, "k": 500, "ef": 1000})
+
+
+def test_while_answers_wait_unread_past_the_limit_new_requests_are_refused(unread):
+    server, search = unread
+    with server.client() as client:
+        slow = patient(server)
+        slow.send(search)
+        path = "/v1/vectors/index/a/items/0-0"
+        wait_until(lambda: client.get(path).status == 503)
+        answer = client.get(path)
+        assert answer.code == "overloaded" and answer.headers["retry-after"].isdigit()
+        assert "bytes wait for their clients" in answer.message
+        assert client.get("/healthz").status == 200  # as every route without a service
+        assert client.get("/metrics").status == 200
+        answer = slow.answer()
+        assert answer.status == 200 and len(answer.json["results"]) == 500
+        wait_until(lambda: client.get(path).status == 200)
+        slow.close()
+
+
+def test_answers_that_would_pass_twice_the_limit_together_become_503(unread):
+    server, search = unread
+    crowd = [patient(server) for _ in range(12)]
+    before = server.resident_bytes()
+    for client in crowd:
+        client.send(search)
+    wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
+    if not server.is_sanitized():
+        assert server.resident_bytes() - before < 40 << 20, "of 60 MB of answers"
+    answers = [client.answer() for client in crowd]
+    for answer in answers:
+        assert answer.status in (200, 503), answer
+        if answer.status == 503:
+            assert answer.code == "overloaded" and answer.headers["retry-after"].isdigit()
+        else:
+            assert len(answer.json["results"]) == 500
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(200) >= 1 and statuses.count(503) >= 5, statuses
+    for client in crowd:  # refused or not, each connection goes on
+        client.send(get())
+        assert client.answer().status == 200
+        client.close()
 
 
 # ---- clients ----
