@@ -17,7 +17,12 @@
 #define FIXED_BYTES_MAX 1024u
 #define SHARD_BYTES_MAX 128u
 
-const char *const lh__lhv1_distances[3] = {"cosine", "euclidean", "dot"};
+const char *lh_lhv1_distance_name(uint32_t distance)
+{
+    static const char *const names[LH_LHV1_DISTANCES] = {"cosine", "euclidean", "dot"};
+    assert(distance < LH_LHV1_DISTANCES);
+    return names[distance];
+}
 
 void lh_lhv1_envelope_deinit(struct lh_lhv1_envelope *envelope)
 {
@@ -43,15 +48,15 @@ void lh_lhv1_paths(const char *name, struct lh_lhv1_paths *paths)
 static void append_json(const struct lh_lhv1_envelope *envelope, struct lh_buf *out)
 {
     const struct lh_index_params *params = &envelope->params;
-    char uuid[LH__LHV1_UUID_CHARS + 1];
-    char time[LH__LHV1_TIME_CHARS + 1];
-    lh__lhv1_uuid(params->uuid, uuid);
-    lh__lhv1_time(envelope->created_at_ms, time);
+    char uuid[LH_LHV1_UUID_CHARS + 1];
+    char time[LH_LHV1_TIME_CHARS + 1];
+    lh_lhv1_uuid_text(params->uuid, uuid);
+    lh_lhv1_time_text(envelope->created_at_ms, time);
     lh_buf_printf(
         out,
         "{\"version\":2,\"uuid\":\"%s\",\"params\":{\"name\":\"%s\",\"dimension\":%" PRIu32
         ",\"distance\":\"%s\",\"m\":%" PRIu32 ",\"ef_construction\":%" PRIu32,
-        uuid, params->name, params->dimension, lh__lhv1_distances[params->distance], params->m,
+        uuid, params->name, params->dimension, lh_lhv1_distance_name(params->distance), params->m,
         params->ef_construction);
     /* The seed is a string: many JSON readers keep no more than 53 bits of a number. */
     lh_buf_printf(out,
@@ -75,7 +80,7 @@ enum lh_status lh_lhv1_envelope_encode(const struct lh_lhv1_envelope *envelope, 
     size_t begin = out->len;
     uint32_t length;
     uint64_t checksum;
-    assert(envelope->version == 2 && envelope->params.distance < 3);
+    assert(envelope->version == 2 && envelope->params.distance < LH_LHV1_DISTANCES);
     assert(lh_index_name_is_valid(lh_str_of(envelope->params.name)));
     if (lh_buf_reserve(out, room + 1) != LH_OK) /* formatting writes a NUL behind its text */
         return LH_OUT_OF_MEMORY;

@@ -22,11 +22,13 @@ struct lh_lhv1_section {
 
 struct lh_lhv1_envelope {
     uint32_t version;
-    struct lh_index_params params; /* uuid and seed are zero in version 1 */
-    uint64_t count;
+    /* In version 1, uuid, seed and shards are zero: it has none, and as many shards as the reader
+     * is configured to make; ef_construction is the default. */
+    struct lh_index_params params;
+    uint64_t count;                   /* 0 in version 1, whose graph knows (store/lhv1_go.h) */
     uint64_t lsn;                     /* the last change that is in the file */
     uint64_t created_at_ms;           /* of the file */
-    uint64_t bytes;                   /* of the envelope with all before the first section */
+    uint64_t bytes;                   /* of all before the first section, or version 1's graph */
     struct lh_lhv1_section *sections; /* params.shards of them; the envelope's */
 };
 
@@ -45,6 +47,20 @@ LH_MUST_USE enum lh_status lh_lhv1_envelope_encode(const struct lh_lhv1_envelope
 LH_MUST_USE enum lh_status lh_lhv1_envelope_read(struct lh_disk *disk, int file,
                                                  struct lh_lhv1_envelope *envelope,
                                                  struct lh_error *error);
+
+/* ---- what it says, as text ---- */
+
+#define LH_LHV1_DISTANCES  3u
+#define LH_LHV1_TIME_CHARS 24u
+#define LH_LHV1_UUID_CHARS 36u
+
+const char *lh_lhv1_distance_name(uint32_t distance);
+
+/* "2026-11-21T07:58:56.123Z" of milliseconds since 1970, before the year 10000. */
+void lh_lhv1_time_text(uint64_t ms, char out[LH_LHV1_TIME_CHARS + 1]);
+
+/* "679e0307-be5f-5828-a0e7-9afab4462864" */
+void lh_lhv1_uuid_text(const uint8_t uuid[16], char out[LH_LHV1_UUID_CHARS + 1]);
 
 /* ---- writing one ---- */
 

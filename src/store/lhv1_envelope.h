@@ -30,17 +30,8 @@ LH_MUST_USE enum lh_status lh__lhv1_parse_go(const struct lh__lhv1_text *text,
                                              struct lh_lhv1_envelope *envelope,
                                              struct lh_str *metadata, struct lh_error *error);
 
-/* "2026-11-21T07:58:56.123Z" of milliseconds since 1970. */
-#define LH__LHV1_TIME_CHARS 24u
-void lh__lhv1_time(uint64_t ms, char out[LH__LHV1_TIME_CHARS + 1]);
-
-#define LH__LHV1_UUID_CHARS 36u
-void lh__lhv1_uuid(const uint8_t uuid[16], char out[LH__LHV1_UUID_CHARS + 1]);
-
 /* Reads `len` bytes at `offset`; fewer are LH_CORRUPT. */
 LH_MUST_USE enum lh_status lh__lhv1_read(struct lh_disk *disk, int file, void *bytes, size_t len,
                                          uint64_t offset, struct lh_error *error);
-
-extern const char *const lh__lhv1_distances[3]; /* by enum lh_distance */
 
 #endif

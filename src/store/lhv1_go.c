@@ -95,7 +95,7 @@ static uint64_t node_bytes_least(const struct lh_lhv1_go *reader)
 static enum lh_status read_header(struct lh_lhv1_go *reader, struct lh_error *error)
 {
     struct lh__window *window = &reader->window;
-    const char *distance = lh__lhv1_distances[reader->params.distance];
+    const char *distance = lh_lhv1_distance_name(reader->params.distance);
     uint64_t m = reader->params.m;
     uint64_t number;
     uint64_t at;

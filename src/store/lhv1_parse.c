@@ -144,7 +144,7 @@ static enum lh_status read_hex64(const struct parse *p, const char *what, struct
     return LH_OK;
 }
 
-void lh__lhv1_uuid(const uint8_t uuid[16], char out[LH__LHV1_UUID_CHARS + 1])
+void lh_lhv1_uuid_text(const uint8_t uuid[16], char out[LH_LHV1_UUID_CHARS + 1])
 {
     char *at = out;
     for (int i = 0; i < 16; i++)
@@ -156,7 +156,7 @@ void lh__lhv1_uuid(const uint8_t uuid[16], char out[LH__LHV1_UUID_CHARS + 1])
 static enum lh_status read_uuid(const struct parse *p, struct lh_str value, uint8_t uuid[16])
 {
     static const uint8_t none[16] = {0};
-    char again[LH__LHV1_UUID_CHARS + 1];
+    char again[LH_LHV1_UUID_CHARS + 1];
     struct lh_str text;
     unsigned digits = 0;
     enum lh_status status = read_string(p, "uuid", value, &text);
@@ -170,14 +170,14 @@ static enum lh_status read_uuid(const struct parse *p, struct lh_str value, uint
         uuid[digits / 2] = (uint8_t)(uuid[digits / 2] << 4 | digit);
         digits++;
     }
-    lh__lhv1_uuid(uuid, again); /* the one text that this uuid has */
+    lh_lhv1_uuid_text(uuid, again); /* the one text that this uuid has */
     if (!lh_str_eq(text, lh_str_of(again)) || memcmp(uuid, none, 16) == 0)
         return corrupt(p, value, "uuid: %.*s is not the lower-case text of one",
                        LH_STR_FMT(shown(value)));
     return LH_OK;
 }
 
-void lh__lhv1_time(uint64_t ms, char out[LH__LHV1_TIME_CHARS + 1])
+void lh_lhv1_time_text(uint64_t ms, char out[LH_LHV1_TIME_CHARS + 1])
 {
     time_t seconds = (time_t)(ms / 1000);
     struct tm tm;
@@ -186,21 +186,21 @@ void lh__lhv1_time(uint64_t ms, char out[LH__LHV1_TIME_CHARS + 1])
     assert(ms <= TIME_MS_MAX);
     snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
              tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
-    assert(strlen(text) == LH__LHV1_TIME_CHARS);
-    memcpy(out, text, LH__LHV1_TIME_CHARS + 1);
+    assert(strlen(text) == LH_LHV1_TIME_CHARS);
+    memcpy(out, text, LH_LHV1_TIME_CHARS + 1);
 }
 
 static enum lh_status read_time(const struct parse *p, struct lh_str value, uint64_t *ms)
 {
-    char text[LH__LHV1_TIME_CHARS + 1] = {0};
-    char again[LH__LHV1_TIME_CHARS + 1] = {0};
+    char text[LH_LHV1_TIME_CHARS + 1] = {0};
+    char again[LH_LHV1_TIME_CHARS + 1] = {0};
     struct tm tm = {0};
     struct lh_str string;
     int millis;
     enum lh_status status = read_string(p, "created_at", value, &string);
     if (status != LH_OK)
         return status;
-    if (string.len == LH__LHV1_TIME_CHARS) {
+    if (string.len == LH_LHV1_TIME_CHARS) {
         memcpy(text, string.ptr, string.len);
         if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
                    &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &millis) == 7 &&
@@ -209,7 +209,8 @@ static enum lh_status read_time(const struct parse *p, struct lh_str value, uint
             tm.tm_mon -= 1;
             *ms = (uint64_t)timegm(&tm) * 1000 + (uint64_t)millis;
             if (*ms <= TIME_MS_MAX)
-                lh__lhv1_time(*ms, again); /* the one text that this time has: no 31st of June */
+                lh_lhv1_time_text(*ms,
+                                  again); /* the one text that this time has: no 31st of June */
         }
     }
     if (!lh_str_eq(string, lh_str_of(again)))
@@ -235,8 +236,8 @@ static enum lh_status read_name(const struct parse *p, struct lh_str value,
 
 static enum lh_status read_distance(const struct parse *p, struct lh_str value, uint32_t *distance)
 {
-    for (*distance = 0; *distance < 3; ++*distance) {
-        if (token_is(value, lh__lhv1_distances[*distance]))
+    for (*distance = 0; *distance < LH_LHV1_DISTANCES; ++*distance) {
+        if (token_is(value, lh_lhv1_distance_name(*distance)))
             return LH_OK;
     }
     return corrupt(p, value, "params.distance: %.*s is not cosine, euclidean or dot",

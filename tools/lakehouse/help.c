@@ -4,6 +4,8 @@
 #define URL_HELP  "  --url URL            the server (default " LH_CLI_URL ")\n"
 #define JSON_HELP "  --json               print the server's answer as JSON\n"
 
+#define FILE_JSON_HELP "  --json               print it as JSON\n"
+
 #define CREATE_HELP                                                           \
     "  --distance D         cosine (default), euclidean or dot\n"             \
     "  --shards N           parts that are searched and filled in parallel\n" \
@@ -23,6 +25,7 @@ static const char overview[] =
     "  index list       list the indexes\n"
     "  index create     make an index          index info      describe one\n"
     "  index delete     delete one             health          is the server up?\n"
+    "  lhv1 inspect     show an index file     lhv1 verify     check one to the last byte\n"
     "  help COMMAND     explain a command, with examples\n"
     "\n"
     "An index is a named collection of items; an item is an id, a vector and, if you like,\n"
@@ -33,7 +36,8 @@ static const char overview[] =
     "  lakehouse import words.fbin --ids words.ids --index words\n"
     "  lakehouse search --index words --id berlin\n"
     "\n"
-    "Options that every command takes:\n" URL_HELP "  --help               explain the command\n"
+    "Options that every command takes, --url but for lhv1:\n" URL_HELP
+    "  --help               explain the command\n"
     "\n"
     "lakehouse --version prints the version.\n"
     "\n"
@@ -134,6 +138,26 @@ static const char health_help[] =
     "Says whether the server is up and has loaded its indexes; exit status 0 only then.\n"
     "\n" URL_HELP JSON_HELP;
 
+static const char lhv1_inspect_help[] =
+    "usage: lakehouse lhv1 inspect FILE\n"
+    "\n"
+    "Shows what an index file says of itself: settings, counts, and where each shard's section\n"
+    "is, with its checksum. No server is needed. The sections are not read: lakehouse lhv1 verify\n"
+    "does that.\n"
+    "\n" FILE_JSON_HELP "\n"
+    "example:\n"
+    "  lakehouse lhv1 inspect data/_vectors/words.lhv1\n";
+
+static const char lhv1_verify_help[] =
+    "usage: lakehouse lhv1 verify FILE\n"
+    "\n"
+    "Reads an index file to its end and checks every checksum, id, link and vector, as a server\n"
+    "does that loads it, and more; needs memory for its largest shard. Exit status 0: it is good.\n"
+    "No server is needed, and one that runs is not disturbed.\n"
+    "\n" FILE_JSON_HELP "\n"
+    "example:\n"
+    "  lakehouse lhv1 verify data/_vectors/words.lhv1\n";
+
 static const struct {
     const char *name;
     const char *help;
@@ -147,6 +171,8 @@ static const struct {
     [LH_CLI_INDEX_DELETE] = {"index delete", index_delete_help},
     [LH_CLI_INDEX_INFO] = {"index info", index_info_help},
     [LH_CLI_HEALTH] = {"health", health_help},
+    [LH_CLI_LHV1_INSPECT] = {"lhv1 inspect", lhv1_inspect_help},
+    [LH_CLI_LHV1_VERIFY] = {"lhv1 verify", lhv1_verify_help},
     [LH_CLI_COMMANDS] = {"", overview},
 };
 

@@ -33,6 +33,8 @@ enum lh_cli_command {
     LH_CLI_INDEX_DELETE,
     LH_CLI_INDEX_INFO,
     LH_CLI_HEALTH,
+    LH_CLI_LHV1_INSPECT,
+    LH_CLI_LHV1_VERIFY,
     LH_CLI_COMMANDS,
 };
 
@@ -88,6 +90,8 @@ enum lh_cli_exit lh_cli_index_create(const struct lh_cli_options *options);
 enum lh_cli_exit lh_cli_index_delete(const struct lh_cli_options *options);
 enum lh_cli_exit lh_cli_index_info(const struct lh_cli_options *options);
 enum lh_cli_exit lh_cli_health(const struct lh_cli_options *options);
+enum lh_cli_exit lh_cli_lhv1_inspect(const struct lh_cli_options *options);
+enum lh_cli_exit lh_cli_lhv1_verify(const struct lh_cli_options *options);
 
 /* The body that creates index `name`. */
 void lh_cli_index_body(const struct lh_cli_options *options, const char *name, uint32_t dimension,

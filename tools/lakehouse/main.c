@@ -45,24 +45,47 @@ static enum lh_cli_command find_command(int argc, char **argv, int *words)
     return LH_CLI_COMMANDS;
 }
 
-static enum lh_cli_exit unknown_command(int argc, char **argv)
+/* Commands of two words, by their first. */
+struct group {
+    const char *name;
+    const char *seconds;
+    enum lh_cli_command first, last;
+};
+
+static const struct group groups[] = {
+    {"index", "list, create, delete or info", LH_CLI_INDEX_LIST, LH_CLI_INDEX_INFO},
+    {"lhv1", "inspect or verify", LH_CLI_LHV1_INSPECT, LH_CLI_LHV1_VERIFY},
+};
+
+static const struct group *find_group(const char *name)
 {
-    if (strcmp(argv[0], "index") != 0)
-        return lh_cli_usage(LH_CLI_COMMANDS, "\"%s\" is no command", argv[0]);
-    if (argc == 1)
-        return lh_cli_usage(LH_CLI_COMMANDS, "index needs list, create, delete or info");
-    return lh_cli_usage(LH_CLI_COMMANDS, "index %s is no command; list, create, delete, info are",
-                        argv[1]);
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        if (strcmp(groups[i].name, name) == 0)
+            return &groups[i];
+    }
+    return NULL;
 }
 
-/* help, help COMMAND and help index. */
+static enum lh_cli_exit unknown_command(int argc, char **argv)
+{
+    const struct group *group = find_group(argv[0]);
+    if (group == NULL)
+        return lh_cli_usage(LH_CLI_COMMANDS, "\"%s\" is no command", argv[0]);
+    if (argc == 1)
+        return lh_cli_usage(LH_CLI_COMMANDS, "%s needs %s", group->name, group->seconds);
+    return lh_cli_usage(LH_CLI_COMMANDS, "%s %s is no command; %s needs %s", group->name, argv[1],
+                        group->name, group->seconds);
+}
+
+/* help, help COMMAND and help of a group. */
 static enum lh_cli_exit help(int argc, char **argv)
 {
     int words = 0;
     enum lh_cli_command command = argc > 0 ? find_command(argc, argv, &words) : LH_CLI_COMMANDS;
-    if (argc == 1 && strcmp(argv[0], "index") == 0) {
-        for (enum lh_cli_command c = LH_CLI_INDEX_LIST; c <= LH_CLI_INDEX_INFO; c++)
-            printf("%s%s", c > LH_CLI_INDEX_LIST ? "\n" : "", lh_cli_help(c));
+    const struct group *group = argc == 1 ? find_group(argv[0]) : NULL;
+    if (group != NULL) {
+        for (enum lh_cli_command c = group->first; c <= group->last; c++)
+            printf("%s%s", c > group->first ? "\n" : "", lh_cli_help(c));
         return LH_CLI_OK;
     }
     if (argc > 0 && command == LH_CLI_COMMANDS)
@@ -83,6 +106,8 @@ static enum lh_cli_exit run(int argc, char **argv)
         [LH_CLI_INDEX_DELETE] = lh_cli_index_delete,
         [LH_CLI_INDEX_INFO] = lh_cli_index_info,
         [LH_CLI_HEALTH] = lh_cli_health,
+        [LH_CLI_LHV1_INSPECT] = lh_cli_lhv1_inspect,
+        [LH_CLI_LHV1_VERIFY] = lh_cli_lhv1_verify,
     };
     struct lh_cli_options options;
     int words = 0;

@@ -7,6 +7,7 @@ enum kind { TEXT, NUMBER, FLAG };
 
 #define IN(command) (1u << (command))
 #define ANY         (IN(LH_CLI_COMMANDS) - 1)
+#define FILES       (IN(LH_CLI_LHV1_INSPECT) | IN(LH_CLI_LHV1_VERIFY)) /* without a server */
 #define CREATES     (IN(LH_CLI_IMPORT) | IN(LH_CLI_INDEX_CREATE))
 #define ITEMS       (IN(LH_CLI_IMPORT) | IN(LH_CLI_SEARCH) | IN(LH_CLI_GET) | IN(LH_CLI_DELETE))
 
@@ -23,7 +24,7 @@ struct option {
 
 /* clang-format off */
 static const struct option options_known[] = {
-    {"--url", TEXT, 0, 0, NULL, ANY, AT(url)},
+    {"--url", TEXT, 0, 0, NULL, ANY & ~FILES, AT(url)},
     {"--help", FLAG, 0, 0, NULL, ANY, AT(help)},
     {"--json", FLAG, 0, 0, NULL, ANY & ~IN(LH_CLI_IMPORT), AT(json)},
     {"--index", TEXT, 0, 0, NULL, ITEMS, AT(index)},
