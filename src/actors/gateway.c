@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define TICK_NS          100000000ull /* 0.1 s between two ticks behind the gateway */
-#define WAITING_A_CREDIT 8u /* so many may wait for each credit: about a second's work */
+#define WAITING_A_CREDIT 8u           /* so many may wait for each credit: about a second's work */
 
 enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
 {

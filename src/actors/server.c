@@ -118,8 +118,8 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
                             sizeof path - 1);
     memcpy(path, folder.ptr, folder.len);
     path[folder.len] = '\0';
-    enum lh_status status = lh_disk_open_folder(path, choice(config, "server.io", ios),
-                                                &options.disk, note, error);
+    enum lh_status status =
+        lh_disk_open_folder(path, choice(config, "server.io", ios), &options.disk, note, error);
     if (status != LH_OK)
         return status;
     lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "disk opened",

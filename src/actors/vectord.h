@@ -119,12 +119,12 @@ struct lh_checkpoint {
 /* Start: files are loaded side by side, then the log is replayed in order. */
 struct lh_recovering {
     bool is_on;
-    uint32_t loads;     /* indexes whose files are being read */
-    uint32_t removals;  /* files of dropped indexes that are being removed, or put aside */
-    uint32_t in_flight; /* records that are being applied */
-    bool is_asking;     /* the persister has `job` */
+    uint32_t loads;             /* indexes whose files are being read */
+    uint32_t removals;          /* files of dropped indexes that are being removed, or put aside */
+    uint32_t in_flight;         /* records that are being applied */
+    bool is_asking;             /* the persister has `job` */
     struct lh_request *waiting; /* for shards or for room: what follows keeps its order */
-    bool has_ended;     /* there are no more records */
+    bool has_ended;             /* there are no more records */
     struct lh_job job;
 };
 

@@ -245,7 +245,7 @@ void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *requ
 {
     char text[17];
     struct lh_index *index = request->index;
-    if (request->error.status != LH_OK) {
+    if (request->entry.status != LH_OK) {
         index->drop = request; /* the log does not know it: undone */
         return;
     }
@@ -283,7 +283,7 @@ void lh__index_drop(struct lh_vectord *vectord, struct lh_request *request, stru
 void lh__index_drop_logged(struct lh_vectord *vectord, struct lh_request *request)
 {
     struct lh_index *index = request->index;
-    if (request->error.status != LH_OK) {
+    if (request->entry.status != LH_OK) {
         index->state = LH_STATE_READY;
         lh__vectord_answer(vectord, request);
         return;

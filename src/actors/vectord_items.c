@@ -213,7 +213,7 @@ static bool is_same_index(struct lh_request *request, const struct lh_index *ind
 
 void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request)
 {
-    if (request->error.status == LH_OK) {
+    if (request->entry.status == LH_OK) {
         send_all(vectord, request);
         return;
     }

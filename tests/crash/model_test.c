@@ -172,8 +172,8 @@ static void check_item(uint64_t run_seed, const char *where, struct lh_shard *sh
                        const struct item *item, uint32_t id)
 {
     struct lh_found_list list = {0};
-    struct lh_found_options options = {.with_metadata = true, .with_vector = true,
-                                       .bytes_max = UINT64_MAX};
+    struct lh_found_options options = {
+        .with_metadata = true, .with_vector = true, .bytes_max = UINT64_MAX};
     char text[16];
     struct lh_str name = {text, (size_t)id_of(id, text)};
     enum lh_status status = lh_shard_get(shard, name, lh_placement_hash(name), &options, &list);
@@ -231,8 +231,8 @@ static void answered(struct lh_request *request, void *arg)
     struct run *run = arg;
     struct op *op = &run->ops[request->request_id];
     op->is_answered = true;
-    if (op->kind != OP_CHECKPOINT && request->record.lsn != 0 &&
-        request->entry.status == LH_OK && request->error.status != LH_INDEX_NOT_FOUND &&
+    if (op->kind != OP_CHECKPOINT && request->record.lsn != 0 && request->entry.status == LH_OK &&
+        request->error.status != LH_INDEX_NOT_FOUND &&
         request->error.status != LH_INDEX_ALREADY_EXISTS)
         op->lsn = request->record.lsn;
     if (op->lsn > run->acknowledged)
@@ -245,8 +245,9 @@ static void before_operation(struct lh_sim_disk *disk, void *arg)
     struct run *run = arg;
     if (run->operations++ % run->copy_every != 0 || run->seen_count == SEEN_MAX)
         return;
-    run->seen[run->seen_count++] = (struct seen){
-        .copy = lh_sim_disk_copy(disk, run->operations * 31 + 7), .acknowledged = run->acknowledged};
+    run->seen[run->seen_count++] =
+        (struct seen){.copy = lh_sim_disk_copy(disk, run->operations * 31 + 7),
+                      .acknowledged = run->acknowledged};
 }
 
 static void fill_batch(struct run *run, struct op *op, struct lh_request *request)
