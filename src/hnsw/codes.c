@@ -5,18 +5,24 @@
  * beside the code. Up to LH__FLAT_DIMENSIONS dimensions the code is the row itself in float32:
  * it is no longer than an int8 code's cache line, and directions in a few int8 would not do.
  *
- * Finite rows of any norm give finite codes and weights: norms are scaled by the first one that
- * came and clamped, so that no product of two overflows. Exact distances leave float32 for double
- * where squares would overflow or vanish. */
+ * Finite rows of any norm give finite codes and weights. Norms are scaled so that the largest that
+ * came stays below WEIGHT_MAX, whose square times four is finite in float32; a larger one changes
+ * the scale, and all weights with it. The scale is a power of two, so distances keep their order,
+ * and it moves by enough that there are no more than a dozen changes between the smallest float32
+ * and the largest. Squares vanish for norms a factor 2^100 (10^30) below the largest: those nodes
+ * are compared as if they were zero. Exact distances leave float32 for double where squares would
+ * overflow or vanish. */
 #include "hnsw/graph_internal.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-#define CLIP_DEVIATIONS 5.0f  /* of a unit vector's coordinate; beyond, a code saturates */
-#define FILTER_MARGIN   0.5f  /* standard deviations of a Hamming distance */
-#define WEIGHT_MAX      1e18f /* four squares of it are finite in float32 */
+#define CLIP_DEVIATIONS 5.0f /* of a unit vector's coordinate; beyond, a code saturates */
+#define FILTER_MARGIN   0.5f /* standard deviations of a Hamming distance */
+#define WEIGHT_MAX      0x1p60f
+#define WEIGHT_EXPONENT 40  /* of the norm that a scale is chosen for: 10^6 times it still fits */
+#define SCALE_EXPONENT  126 /* the largest, for the smallest norms */
 #define PLAIN_NORM_MIN  1e-12f
 #define PLAIN_NORM_MAX  1e12f
 
@@ -68,6 +74,11 @@ static void encode_flat(const struct lh_graph *graph, const float *row, double n
     }
 }
 
+static float weight_of(const struct lh_graph *graph, float norm)
+{
+    return fminf(norm * graph->norm_scale, WEIGHT_MAX);
+}
+
 static void signs_of(const int8_t *code, uint64_t *signs)
 {
     for (uint32_t i = 0; i < LH__SIGN_WORDS; i++) {
@@ -84,7 +95,7 @@ void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encod
     uint32_t dimension = graph->options.dimension;
     double norm = norm_of(row, dimension);
     encoded->norm = (float)fmin(norm, FLT_MAX);
-    encoded->weight = (float)fmin(norm * graph->norm_scale, WEIGHT_MAX);
+    encoded->weight = weight_of(graph, encoded->norm);
     if (graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2) {
         encode_flat(graph, row, norm, (float *)(void *)encoded->code);
         return;
@@ -121,17 +132,31 @@ void lh__encode_stored(struct lh_graph *graph, uint32_t node)
     }
 }
 
+/* Chooses the scale for a norm, and scales what was there: no row is quantised anew. */
+static void rescale(struct lh_graph *graph, float norm)
+{
+    int exponent = WEIGHT_EXPONENT - ilogbf(norm);
+    graph->norm_scale = ldexpf(1.0f, exponent > SCALE_EXPONENT ? SCALE_EXPONENT : exponent);
+    for (uint32_t node = 0; node < graph->slots && graph->metric == LH__WEIGHTED; node++) {
+        graph->t.weights[node] = weight_of(graph, graph->t.norms[node]);
+    }
+    bool flat = graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2;
+    for (uint32_t node = 0; flat && node < graph->slots; node++) {
+        int8_t *code = graph->t.codes + (size_t)node * graph->code_bytes;
+        encode_flat(graph, lh__row(graph, node), graph->t.norms[node], (float *)(void *)code);
+    }
+}
+
 void lh__encode_node(struct lh_graph *graph, uint32_t node, const float *row)
 {
     uint32_t dimension = graph->options.dimension;
-    if (graph->norm_scale == 0.0f) {
-        double norm = norm_of(row, dimension);
-        /* Clamped: an odd first vector leaves ordinary norms within float32's squares. */
-        graph->norm_scale = norm > 0 ? (float)fmax(1e-17, fmin(1.0 / norm, 1e16)) : 0.0f;
-    }
     lh__touch_row(graph, node);
     memcpy(graph->t.rows + (size_t)node * dimension, row, dimension * sizeof *row);
     lh__encode_stored(graph, node);
+    float norm = graph->options.distance == LH_DISTANCE_COSINE ? 0.0f : graph->t.norms[node];
+    if (norm > 0 && (graph->norm_scale == 0.0f || norm * graph->norm_scale > WEIGHT_MAX)) {
+        rescale(graph, norm);
+    }
 }
 
 static bool is_plain(float norm)

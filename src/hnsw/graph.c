@@ -2,8 +2,8 @@
  *
  * Invariants: slots below `slots` are live or on the free list; every live slot has a code of its
  * row and is either linked or a copy of one that is (copies.c); a linked one has links only to
- * linked nodes of the same level, and, when it is not alone, at least one link and one linking to
- * it on level 0. */
+ * linked nodes of the same level and, on level 0, when it is not alone, at least one link, and can
+ * be reached from the entry point (prune.c). */
 #include "hnsw/graph_internal.h"
 
 #include <math.h>
@@ -177,7 +177,7 @@ static uint32_t slot_take(struct lh_graph *graph)
         graph->upper_used += level;
         lh__copies_grow(graph);
     }
-    graph->t.in_degree[slot] = 0;
+    graph->t.incoming[slot] = (struct lh__incoming){0};
     links_clear(graph, slot);
     return slot;
 }

@@ -20,24 +20,31 @@
 #define LH__LEVEL_COPY      0x40u           /* next bit: not linked, but a copy of one that is */
 #define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
 
+/* Level-0 links that point to a node. Those that lead up the order (lh__leads_up) keep every node
+ * reachable from the entry point. */
+struct lh__incoming {
+    uint32_t links;
+    uint32_t leading_up; /* of `links` */
+};
+
 /* Everything about a node stands in tables indexed by its number, each one mapping that grows in
  * place or moves as a whole. A slot keeps its level, and so its blocks of upper links, for ever:
  * levels are drawn independently of vectors, so a reused slot is as good as a fresh one. */
 struct lh__tables {
-    float *rows;                 /* dimension a node, as they went in */
-    int8_t *codes;               /* code_bytes a node */
-    uint64_t *signs;             /* LH__SIGN_WORDS a node, when the prefilter is on */
-    float *weights;              /* scaled norms, when the metric is LH__WEIGHTED */
-    float *norms;                /* of rows */
-    uint32_t *links;             /* links_stride a node: level 0, unused ones LH__NIL at the end */
-    uint32_t *in_degree;         /* level-0 links that point here */
-    uint8_t *checked;            /* how long a prefix of links was chosen against one another */
-    uint8_t *levels;             /* and LH__LEVEL_FREE */
-    uint32_t *upper_at;          /* first block of upper links, LH__NIL when the level is 0 */
-    uint32_t *buckets;           /* first node of a bucket, as many buckets as slots; copies.c */
-    uint32_t *next;              /* of a linked node: the next in its bucket */
-    uint32_t *copies;            /* of a linked node: its first copy; of a copy: the next one */
-    uint8_t *visited[LH__WALKS]; /* equals the walk's epoch: seen by its search */
+    float *rows;     /* dimension a node, as they went in */
+    int8_t *codes;   /* code_bytes a node */
+    uint64_t *signs; /* LH__SIGN_WORDS a node, when the prefilter is on */
+    float *weights;  /* scaled norms, when the metric is LH__WEIGHTED */
+    float *norms;    /* of rows */
+    uint32_t *links; /* links_stride a node: level 0, unused ones LH__NIL at the end */
+    struct lh__incoming *incoming; /* derived from links */
+    uint8_t *checked;              /* how long a prefix of links was chosen against one another */
+    uint8_t *levels;               /* and LH__LEVEL_FREE */
+    uint32_t *upper_at;            /* first block of upper links, LH__NIL when the level is 0 */
+    uint32_t *buckets;             /* first node of a bucket, as many buckets as slots; copies.c */
+    uint32_t *next;                /* of a linked node: the next in its bucket */
+    uint32_t *copies;              /* of a linked node: its first copy; of a copy: the next one */
+    uint8_t *visited[LH__WALKS];   /* equals the walk's epoch: seen by its search */
 };
 #define LH__TABLES (sizeof(struct lh__tables) / sizeof(void *))
 
@@ -139,6 +146,25 @@ static inline uint32_t lh__links_count(const struct lh_graph *graph, const uint3
     return count;
 }
 
+/* The order of nodes on level 0: the entry point, then by number. */
+static inline bool lh__leads_up(const struct lh_graph *graph, uint32_t from, uint32_t to)
+{
+    return from < to || from == graph->entry;
+}
+
+static inline void lh__count_link(struct lh_graph *graph, uint32_t from, uint32_t to, uint32_t by)
+{
+    graph->t.incoming[to].links += by;
+    graph->t.incoming[to].leading_up += lh__leads_up(graph, from, to) ? by : 0;
+}
+
+/* Whether the links to a node leave it unreachable; one that is alone is meant to be. */
+static inline bool lh__is_cut_off(const struct lh_graph *graph, uint32_t node)
+{
+    const struct lh__incoming *incoming = &graph->t.incoming[node];
+    return (node == graph->entry ? incoming->links : incoming->leading_up) == 0;
+}
+
 static inline const float *lh__row(const struct lh_graph *graph, uint32_t node)
 {
     return graph->t.rows + (size_t)node * graph->options.dimension;
@@ -229,7 +255,9 @@ void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
 void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
                    float distance);
 void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone);
-void lh__links_rescue(struct lh_graph *graph, uint32_t other, uint32_t gone);
+void lh__links_drop(struct lh_graph *graph, uint32_t node);
+void lh__links_rescue(struct lh_graph *graph, uint32_t node);
+void lh__entry_set(struct lh_graph *graph, uint32_t entry);
 bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other);
 
 /* remove.c */

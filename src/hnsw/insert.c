@@ -3,7 +3,7 @@
  *
  * Differences from the paper: candidates that the heuristic pruned fill a level-0 list up to m
  * (a pool of half the width then makes as good a graph), the heuristic has an alpha as in Vamana
- * (Subramanya et al., "DiskANN", 2019), and no node is left without a link to it on level 0. */
+ * (Subramanya et al., "DiskANN", 2019), and every node stays reachable on level 0. */
 #include "hnsw/graph_internal.h"
 
 #include <math.h>
@@ -98,8 +98,8 @@ static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint
     for (uint32_t i = 0; i < selection.count; i++) {
         lh__links_add(graph, nodes[i], level, node, distances[i]);
     }
-    if (level == 0 && graph->t.in_degree[node] == 0 && selection.count > 0) {
-        lh__links_rescue(graph, node, LH__NIL);
+    if (level == 0) {
+        lh__links_rescue(graph, node);
     }
 }
 
@@ -107,7 +107,7 @@ void lh__link(struct lh_graph *graph, uint32_t node)
 {
     uint32_t level = lh__level(graph, node);
     if (graph->entry == LH__NIL) {
-        graph->entry = node;
+        lh__entry_set(graph, node);
         return;
     }
     struct lh__walk *walk = &graph->walks[0];
@@ -123,7 +123,7 @@ void lh__link(struct lh_graph *graph, uint32_t node)
         start(graph, walk, graph->beam_width);
     }
     if (level > top) {
-        graph->entry = node;
+        lh__entry_set(graph, node);
     }
 }
 

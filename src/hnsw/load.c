@@ -120,7 +120,7 @@ static enum lh_status load_links(struct lh_graph *graph, uint32_t node, uint32_t
                                 i, other);
         }
         if (level == 0) {
-            graph->t.in_degree[other]++;
+            lh__count_link(graph, node, other, 1);
         }
     }
     for (uint32_t i = count; i < stride; i++) {
@@ -233,6 +233,18 @@ static enum lh_status load_copy(struct lh_graph *graph, uint32_t node, struct lh
     return LH_OK;
 }
 
+/* All links are counted by now. */
+static enum lh_status check_reachable(const struct lh_graph *graph, uint32_t node,
+                                      struct lh_error *error)
+{
+    bool alone = graph->live - graph->copies == 1;
+    if (!alone && (lh__is_cut_off(graph, node) || *lh__links(graph, node, 0) == LH__NIL)) {
+        return lh_error_set(error, LH_CORRUPT, "node %u: no link %s", node,
+                            lh__is_cut_off(graph, node) ? "keeps it reachable" : "from it");
+    }
+    return LH_OK;
+}
+
 /* Goes one node on in the list of copies that it is in, or to the next linked node. Each node has
  * one before it, so a list that starts at a linked node has an end. */
 static void list_step(struct lh_graph_load *load)
@@ -276,7 +288,10 @@ static enum lh_status node_step(struct lh_graph_load *load, struct lh_error *err
         return load_node(load, node, error);
     case STAGE_COPIES:
         load->node++;
-        return lh__is_copy(load->graph, node) ? load_copy(load->graph, node, error) : LH_OK;
+        if (lh__is_copy(load->graph, node)) {
+            return load_copy(load->graph, node, error);
+        }
+        return lh__is_linked(load->graph, node) ? check_reachable(load->graph, node, error) : LH_OK;
     default:
         list_step(load);
         return LH_OK;

@@ -1,10 +1,14 @@
 /* One node's list of links: setting, adding with pruning, repair after a deletion. The owner of the
  * graph runs it.
  *
- * Level 0 counts the links that point to each node. A link that is the last to its target is not
- * pruned, so no node falls out of the graph; and a deletion knows when it has found every link to
- * the node. Each node remembers how long a prefix of its links was chosen against one another, so
- * pruning compares only the newer ones. */
+ * Invariant: on level 0 every node is linked to from one that stands before it in the order of
+ * nodes (the entry point first, then by number), and the entry point from any. So each can be
+ * reached from the entry point, which is no more to keep up than a count of such links: one that is
+ * the last of them to its target is not pruned, and a deletion puts another in its place.
+ *
+ * The count of all links to a node tells a deletion when it has found every one. And each node
+ * remembers how long a prefix of its links was chosen against one another, so pruning compares only
+ * the newer ones. */
 #include "hnsw/graph_internal.h"
 
 #include <string.h>
@@ -21,6 +25,14 @@ bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, 
     return false;
 }
 
+/* Whether the level-0 link must stay for its target to be reachable. */
+static bool is_last(const struct lh_graph *graph, uint32_t from, uint32_t to)
+{
+    const struct lh__incoming *incoming = &graph->t.incoming[to];
+    return to == graph->entry ? incoming->links == 1
+                              : incoming->leading_up == 1 && lh__leads_up(graph, from, to);
+}
+
 /* Writes a list over the old one, and counts level-0 links. */
 void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
                    const struct lh__selection *selection)
@@ -31,10 +43,10 @@ void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
     lh__touch_links(graph, node);
     if (level == 0) {
         for (uint32_t i = 0; i < max && links[i] != LH__NIL; i++) {
-            graph->t.in_degree[links[i]]--;
+            lh__count_link(graph, node, links[i], -1u);
         }
         for (uint32_t i = 0; i < selection->count; i++) {
-            graph->t.in_degree[selection->nodes[i]]++;
+            lh__count_link(graph, node, selection->nodes[i], 1);
         }
         graph->t.checked[node] = (uint8_t)selection->kept;
     }
@@ -71,20 +83,21 @@ static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node)
     return false;
 }
 
-/* Puts back what the selection dropped although nothing else links to it. `links` is the list
- * before; a node that is not in it (the newcomer) gives way when there is no room. */
-static void keep_last_links(struct lh_graph *graph, const uint32_t *links, uint32_t links_count,
-                            struct lh__selection *selection, uint32_t max)
+/* Puts back what the selection dropped although it must stay. `links` is the list before; a node
+ * that is not in it (the newcomer) gives way when there is no room. */
+static void keep_last_links(struct lh_graph *graph, uint32_t node, const uint32_t *links,
+                            uint32_t links_count, struct lh__selection *selection)
 {
+    uint32_t max = lh__links_max(graph, 0);
     for (uint32_t i = 0; i < links_count; i++) {
-        if (graph->t.in_degree[links[i]] != 1 ||
+        if (!is_last(graph, node, links[i]) ||
             contains(selection->nodes, selection->count, links[i])) {
             continue;
         }
         if (selection->count == max) {
             uint32_t out = max;
-            while (out > 0 && (graph->t.in_degree[selection->nodes[out - 1]] == 1 &&
-                               contains(links, links_count, selection->nodes[out - 1]))) {
+            while (out > 0 && is_last(graph, node, selection->nodes[out - 1]) &&
+                   contains(links, links_count, selection->nodes[out - 1])) {
                 out--;
             }
             assert(out > 0); /* not all of max + 1 candidates can stand in a list of max */
@@ -120,7 +133,7 @@ static void prune(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_
         .distances = chosen_distances, .nodes = chosen, .keep = max, .alpha = graph->alpha};
     graph->kernels->select(graph, &candidates, &selection);
     if (level == 0) {
-        keep_last_links(graph, links, max, &selection, max);
+        keep_last_links(graph, node, links, max, &selection);
     }
     lh__links_set(graph, node, level, &selection);
 }
@@ -137,13 +150,27 @@ void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32
     lh__touch_links(graph, node);
     links[count] = other;
     if (level == 0) {
-        graph->t.in_degree[other]++;
+        lh__count_link(graph, node, other, 1);
     }
 }
 
-/* Puts `other` into the level-0 list of `node`: where there is no room, in place of one that
- * `other` then links to, or that others link to, so that what could be reached still can. False
- * when there is none. */
+/* Writes a link into the level-0 list of `node`, over the one that stands there. */
+static void replace(struct lh_graph *graph, uint32_t node, uint32_t at, uint32_t other)
+{
+    uint32_t *link = lh__links(graph, node, 0) + at;
+    lh__touch_links(graph, node);
+    if (*link != LH__NIL) {
+        lh__count_link(graph, node, *link, -1u);
+    }
+    *link = other;
+    lh__count_link(graph, node, other, 1);
+    if (at < graph->t.checked[node]) {
+        graph->t.checked[node] = (uint8_t)at;
+    }
+}
+
+/* Puts `other` into the level-0 list of `node`: where there is no room, in place of a link that
+ * need not stay, or that `other` takes over. False when there is none. */
 static bool splice(struct lh_graph *graph, uint32_t node, uint32_t other)
 {
     uint32_t *links = lh__links(graph, node, 0);
@@ -152,46 +179,105 @@ static bool splice(struct lh_graph *graph, uint32_t node, uint32_t other)
     uint32_t *onward = lh__links(graph, other, 0);
     uint32_t onward_count = lh__links_count(graph, onward, 0);
     if (at == max) {
-        at--;
-        while (onward_count == max && graph->t.in_degree[links[at]] == 1) {
+        bool can_take = onward_count < max;
+        do {
             if (at-- == 0) {
                 return false;
             }
+        } while (is_last(graph, node, links[at]) &&
+                 !(can_take && lh__leads_up(graph, other, links[at])));
+        if (can_take && !contains(onward, onward_count, links[at])) {
+            replace(graph, other, onward_count, links[at]);
         }
-        uint32_t moved = links[at];
-        if (onward_count < max && !contains(onward, onward_count, moved)) {
-            lh__touch_links(graph, other);
-            onward[onward_count] = moved;
-            graph->t.in_degree[moved]++;
-        }
-        graph->t.in_degree[moved]--;
     }
-    lh__touch_links(graph, node);
-    links[at] = other;
-    graph->t.in_degree[other]++;
-    if (at < graph->t.checked[node]) {
-        graph->t.checked[node] = (uint8_t)at;
-    }
+    replace(graph, node, at, other);
     return true;
 }
 
-/* Makes a node link to `other`, to which none does: one of its neighbours, nearest first, or, when
- * all links of these are the last to their targets, any but `gone`. There is one: as long as all
- * have full lists, nodes are linked to 2m times on average, and `other` is not. */
-void lh__links_rescue(struct lh_graph *graph, uint32_t other, uint32_t gone)
+/* One down the tree of links that must stay: a target of `node` that may link to `other` and keep
+ * it reachable; LH__NIL when there is none. */
+static uint32_t step_before(const struct lh_graph *graph, uint32_t node, uint32_t other)
 {
-    const uint32_t *links = lh__links(graph, other, 0);
+    const uint32_t *links = lh__links(graph, node, 0);
+    uint32_t max = lh__links_max(graph, 0);
+    for (uint32_t i = 0; i < max; i++) {
+        if (links[i] != graph->entry && (other == graph->entry || links[i] < other)) {
+            return links[i];
+        }
+    }
+    return LH__NIL;
+}
+
+/* Makes a node reachable again that has lost the last link that kept it so: one of its neighbours
+ * links to it, nearest first. Where none can (all its links must stay), links that must stay form a
+ * tree, which is gone down from the entry point: to a node that has room; or to one that stands
+ * before this node while all its targets stand behind, one of which moves below this node. The
+ * order grows with every step, so this ends. */
+void lh__links_rescue(struct lh_graph *graph, uint32_t node)
+{
+    const uint32_t *links = lh__links(graph, node, 0);
     uint32_t count = lh__links_count(graph, links, 0);
+    if (!lh__is_cut_off(graph, node) || count == 0) { /* without links it is alone */
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
-        if (splice(graph, links[i], other)) {
+        bool before = node == graph->entry || lh__leads_up(graph, links[i], node);
+        if (before && splice(graph, links[i], node)) {
             return;
         }
     }
-    for (uint32_t node = 0; node < graph->slots; node++) {
-        if (node != other && node != gone && lh__is_linked(graph, node) &&
-            splice(graph, node, other)) {
-            return;
+    uint32_t parent = node == graph->entry ? links[0] : graph->entry;
+    while (!splice(graph, parent, node)) {
+        uint32_t next = step_before(graph, parent, node);
+        if (next == LH__NIL) {
+            uint32_t *full = lh__links(graph, parent, 0);
+            uint32_t at = full[0] == graph->entry;
+            uint32_t moved = full[at];
+            replace(graph, parent, at, node);
+            next = node;
+            node = moved;
         }
+        parent = next;
+    }
+}
+
+/* Links of the entry point count as leading up, so its change changes counts. */
+void lh__entry_set(struct lh_graph *graph, uint32_t entry)
+{
+    uint32_t old = graph->entry;
+    uint32_t max = lh__links_max(graph, 0);
+    graph->entry = entry;
+    for (uint32_t i = 0; entry != LH__NIL && i < max; i++) {
+        uint32_t to = lh__links(graph, entry, 0)[i];
+        graph->t.incoming[to == LH__NIL ? entry : to].leading_up += to < entry;
+    }
+    if (old == LH__NIL) {
+        return;
+    }
+    uint32_t lost[2 * LH_M_MAX];
+    memcpy(lost, lh__links(graph, old, 0), max * sizeof *lost);
+    for (uint32_t i = 0; i < max && lost[i] != LH__NIL; i++) {
+        graph->t.incoming[lost[i]].leading_up -= lost[i] < old;
+    }
+    if (graph->t.incoming[old].links > 0) { /* else it is on its way out */
+        lh__links_rescue(graph, old);
+    }
+    for (uint32_t i = 0; i < max && lost[i] != LH__NIL; i++) {
+        lh__links_rescue(graph, lost[i]);
+    }
+}
+
+/* Takes all level-0 links of a node away, to which none points any more. */
+void lh__links_drop(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t lost[2 * LH_M_MAX];
+    struct lh__selection none = {.nodes = lost};
+    uint32_t *links = lh__links(graph, node, 0);
+    uint32_t count = lh__links_count(graph, links, 0);
+    memcpy(lost, links, count * sizeof *lost);
+    lh__links_set(graph, node, 0, &none);
+    for (uint32_t i = 0; i < count; i++) {
+        lh__links_rescue(graph, lost[i]);
     }
 }
 
@@ -256,7 +342,7 @@ void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uin
                 before[before_count++] = links[i];
             }
         }
-        keep_last_links(graph, before, before_count, &selection, max);
+        keep_last_links(graph, node, before, before_count, &selection);
     }
     lh__links_set(graph, node, level, &selection);
 }

@@ -22,14 +22,14 @@ static void find_near(struct lh_graph *graph, uint32_t gone)
     const uint32_t *links = lh__links(graph, gone, 0);
     uint32_t count = lh__links_count(graph, links, 0);
     memcpy(near, links, count * sizeof *near);
-    for (uint32_t i = 0; i < count && graph->t.in_degree[gone] > 0; i++) {
+    for (uint32_t i = 0; i < count && graph->t.incoming[gone].links > 0; i++) {
         repair_if_linked(graph, near[i], gone);
     }
-    for (uint32_t i = 0; i < count && graph->t.in_degree[gone] > 0; i++) {
+    for (uint32_t i = 0; i < count && graph->t.incoming[gone].links > 0; i++) {
         const uint32_t *second = lh__links(graph, near[i], 0);
         uint32_t second_count = lh__links_count(graph, second, 0);
         memcpy(next, second, second_count * sizeof *next);
-        for (uint32_t j = 0; j < second_count && graph->t.in_degree[gone] > 0; j++) {
+        for (uint32_t j = 0; j < second_count && graph->t.incoming[gone].links > 0; j++) {
             repair_if_linked(graph, next[j], gone);
         }
     }
@@ -41,19 +41,19 @@ static void find_around(struct lh_graph *graph, uint32_t gone)
     walk->query = lh__query_of(graph, gone);
     lh__walk_descend(graph, walk, 0, graph->beam_width);
     graph->kernels->beam(graph, walk, 1, 0);
-    for (uint32_t i = 0; i < walk->pool.count && graph->t.in_degree[gone] > 0; i++) {
+    for (uint32_t i = 0; i < walk->pool.count && graph->t.incoming[gone].links > 0; i++) {
         repair_if_linked(graph, walk->pool.nodes[i], gone);
     }
 }
 
 static void find_everywhere(struct lh_graph *graph, uint32_t gone)
 {
-    for (uint32_t node = 0; node < graph->slots && graph->t.in_degree[gone] > 0; node++) {
+    for (uint32_t node = 0; node < graph->slots && graph->t.incoming[gone].links > 0; node++) {
         if (lh__is_linked(graph, node)) {
             repair_if_linked(graph, node, gone);
         }
     }
-    assert(graph->t.in_degree[gone] == 0);
+    assert(graph->t.incoming[gone].links == 0);
 }
 
 /* Upper levels are a fifteenth of the nodes at m = 16: a pass over them is short, and needed only
@@ -86,36 +86,18 @@ static uint32_t choose_entry(const struct lh_graph *graph, uint32_t gone)
     return best;
 }
 
-static void drop_links(struct lh_graph *graph, uint32_t gone)
-{
-    uint32_t links[2 * LH_M_MAX];
-    uint32_t *list = lh__links(graph, gone, 0);
-    uint32_t count = lh__links_count(graph, list, 0);
-    memcpy(links, list, count * sizeof *links);
-    lh__touch_links(graph, gone);
-    memset(list, 0xff, graph->links_stride * sizeof *list);
-    for (uint32_t i = 0; i < count; i++) {
-        graph->t.in_degree[links[i]]--;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        if (graph->t.in_degree[links[i]] == 0) {
-            lh__links_rescue(graph, links[i], gone);
-        }
-    }
-}
-
 void lh__unlink(struct lh_graph *graph, uint32_t node)
 {
     find_near(graph, node);
-    if (graph->t.in_degree[node] > 0) {
+    if (graph->t.incoming[node].links > 0) {
         find_around(graph, node);
     }
-    if (graph->t.in_degree[node] > 0) {
+    if (graph->t.incoming[node].links > 0) {
         find_everywhere(graph, node);
     }
     unlink_upper(graph, node);
     if (graph->entry == node) {
-        graph->entry = choose_entry(graph, node);
+        lh__entry_set(graph, choose_entry(graph, node));
     }
-    drop_links(graph, node);
+    lh__links_drop(graph, node);
 }

@@ -25,7 +25,7 @@ static size_t stride_of(const struct lh_graph *graph, size_t i)
         graph->metric == LH__WEIGHTED ? sizeof(float) : 0,
         sizeof(float),
         graph->links_stride * sizeof(uint32_t),
-        sizeof(uint32_t),
+        sizeof(struct lh__incoming),
         sizeof(uint8_t),
         sizeof(uint8_t),
         sizeof(uint32_t),

@@ -7,7 +7,7 @@
 struct check {
     const struct lh_graph *graph;
     struct lh_error *error;
-    uint32_t *in_degree;
+    struct lh__incoming *incoming;
     uint32_t listed; /* copies found in lists */
 };
 
@@ -38,7 +38,8 @@ static enum lh_status check_links(struct check *check, uint32_t node, uint32_t l
                                     node, level, other);
             }
         }
-        check->in_degree[other] += level == 0;
+        check->incoming[other].links += level == 0;
+        check->incoming[other].leading_up += level == 0 && lh__leads_up(graph, node, other);
     }
     for (uint32_t i = count; i < stride; i++) {
         if (links[i] != LH__NIL) {
@@ -146,14 +147,19 @@ static enum lh_status check_degrees(struct check *check)
         if (!lh__is_linked(graph, node)) {
             continue;
         }
-        if (graph->t.in_degree[node] != check->in_degree[node]) {
-            return lh_error_set(check->error, LH_CORRUPT, "node %u: in-degree %u, %u links to it",
-                                node, graph->t.in_degree[node], check->in_degree[node]);
+        const struct lh__incoming *found = &check->incoming[node], *said = &graph->t.incoming[node];
+        if (found->links != said->links || found->leading_up != said->leading_up) {
+            return lh_error_set(check->error, LH_CORRUPT,
+                                "node %u: in-degree %u (%u up), %u links to it (%u up)", node,
+                                said->links, said->leading_up, found->links, found->leading_up);
         }
-        bool alone = graph->live - graph->copies == 1;
-        if (!alone && (*lh__links(graph, node, 0) == LH__NIL || check->in_degree[node] == 0)) {
-            return lh_error_set(check->error, LH_CORRUPT, "node %u: no link %s it", node,
-                                check->in_degree[node] == 0 ? "to" : "from");
+        if (graph->live - graph->copies == 1) {
+            continue;
+        }
+        if (*lh__links(graph, node, 0) == LH__NIL || lh__is_cut_off(graph, node)) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: %s", node,
+                                lh__is_cut_off(graph, node) ? "no link keeps it reachable"
+                                                            : "no link from it");
         }
     }
     return LH_OK;
@@ -198,12 +204,11 @@ static enum lh_status check_entry(struct check *check)
     return LH_OK;
 }
 
-/* Linked nodes that no path of level-0 links from the entry point reaches; `queue` and `seen` have
- * room for all. */
-static uint32_t count_unreachable(const struct lh_graph *graph, uint32_t *queue, uint32_t *seen)
+/* Walks level 0 from the entry point; `queue` and `seen` have room for all. */
+static enum lh_status check_reachable(struct check *check, uint32_t *queue, uint8_t *seen)
 {
+    const struct lh_graph *graph = check->graph;
     uint32_t done = 0, reached = 0;
-    memset(seen, 0, graph->slots * sizeof *seen);
     if (graph->live > 0) {
         queue[reached++] = graph->entry;
         seen[graph->entry] = 1;
@@ -218,19 +223,23 @@ static uint32_t count_unreachable(const struct lh_graph *graph, uint32_t *queue,
             }
         }
     }
-    return graph->live - graph->copies - reached;
+    uint32_t linked = graph->live - graph->copies;
+    return reached == linked ? LH_OK
+                             : lh_error_set(check->error, LH_CORRUPT,
+                                            "%u of %u linked nodes unreachable on level 0",
+                                            linked - reached, linked);
 }
 
 enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *error)
 {
     enum lh_status status = LH_OUT_OF_MEMORY;
-    size_t words = (size_t)graph->slots + 1;
+    size_t slots = (size_t)graph->slots + 1;
     uint64_t signs[LH__SIGN_WORDS];
-    uint32_t unreachable = 0;
-    struct check check = {graph, error, calloc(words, sizeof(uint32_t)), 0};
-    uint32_t *queue = malloc(words * sizeof *queue);
+    struct check check = {graph, error, calloc(slots, sizeof *check.incoming), 0};
+    uint32_t *queue = malloc(slots * sizeof *queue);
+    uint8_t *seen = calloc(slots, sizeof *seen);
     struct lh__encoded again = {.code = aligned_alloc(64, graph->code_bytes), .signs = signs};
-    if (check.in_degree == NULL || queue == NULL || again.code == NULL) {
+    if (check.incoming == NULL || queue == NULL || seen == NULL || again.code == NULL) {
         status =
             lh_error_set(error, LH_OUT_OF_MEMORY, "no memory to validate %u slots", graph->slots);
         goto done;
@@ -239,14 +248,11 @@ enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *
     status = status == LH_OK ? check_entry(&check) : status;
     status = status == LH_OK ? check_nodes(&check, &again) : status;
     status = status == LH_OK ? check_degrees(&check) : status;
-    if (status == LH_OK) {
-        unreachable = count_unreachable(graph, queue, check.in_degree);
-        lh_error_set(error, LH_OK, "%u of %u nodes unreachable on level 0", unreachable,
-                     graph->live);
-    }
+    status = status == LH_OK ? check_reachable(&check, queue, seen) : status;
 done:
     free(again.code);
+    free(seen);
     free(queue);
-    free(check.in_degree);
+    free(check.incoming);
     return status;
 }

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #define NAME_BYTES 32u
+#define COPY_BYTES (64u << 10)
 #define UNANSWERED 65536u /* runs of a disk without an answer: it has gone */
 
 struct segment {
@@ -30,6 +31,7 @@ struct segment {
     uint64_t base_lsn;  /* the record that the first one follows */
     uint64_t last_lsn;  /* that counts; 0: none */
     uint64_t end;       /* of that */
+    uint64_t synced;    /* offset up to which it surely was */
 };
 
 struct recovery {
@@ -175,7 +177,7 @@ static void corrupt(struct recovery *r, size_t segment, uint64_t offset, const c
     r->is_corrupt = true;
     r->bad = segment;
     r->bad_offset = offset;
-    snprintf(r->summary->reason, sizeof r->summary->reason, "%s, byte %" PRIu64 ": %.90s", path,
+    snprintf(r->summary->reason, sizeof r->summary->reason, "%s, byte %" PRIu64 ": %.80s", path,
              offset, reason);
 }
 
@@ -358,6 +360,7 @@ static enum lh_status walk(struct recovery *r, size_t i)
         offset += lh__wal_record_size(record.length);
         segment->last_lsn = lsn;
         segment->end = offset;
+        segment->synced = (uint64_t)record.synced * LH__WAL_SYNCED_UNIT;
     }
     if (lsn > limit)
         return LH_OK;
@@ -411,6 +414,19 @@ static enum lh_status walk_all(struct recovery *r)
 
 /* ---- putting aside ---- */
 
+/* Bytes of the open segment to the same place in `file`. */
+static int write_part(struct recovery *r, int file, uint64_t at, size_t len)
+{
+    const void *bytes;
+    int result = lh__wal_reader_at(&r->reader, at, len, &bytes);
+    if (result != 0)
+        return result;
+    return run_one(
+        r->disk,
+        (struct lh_disk_op){
+            .kind = LH_DISK_WRITE, .file = file, .bytes = bytes, .len = len, .offset = at});
+}
+
 /* Copies the first `len` bytes of the open segment to `to`, whole or not at all. */
 static int copy(struct recovery *r, uint64_t len, const char *to)
 {
@@ -423,15 +439,8 @@ static int copy(struct recovery *r, uint64_t len, const char *to)
     if (result != 0)
         return result;
     while (result == 0 && at < len) {
-        const void *bytes;
-        size_t part = len - at < (64u << 10) ? (size_t)(len - at) : 64u << 10;
-        result = lh__wal_reader_at(&r->reader, at, part, &bytes);
-        if (result == 0)
-            result = run_one(r->disk, (struct lh_disk_op){.kind = LH_DISK_WRITE,
-                                                          .file = file,
-                                                          .bytes = bytes,
-                                                          .len = part,
-                                                          .offset = at});
+        size_t part = len - at < COPY_BYTES ? (size_t)(len - at) : COPY_BYTES;
+        result = write_part(r, file, at, part);
         at += part;
     }
     if (result == 0)
@@ -494,21 +503,40 @@ static enum lh_status tidy(struct recovery *r)
     return result == 0 ? LH_OK : failed(r, result, path);
 }
 
-/* What was read may be in the page cache alone, when a process ended and the machine did not; what
- * is appended next relies on it. */
-static enum lh_status sync_last(struct recovery *r)
+/* Writes a part of the open segment again, where it is, and syncs it. */
+static int write_again(struct recovery *r, const char *path, uint64_t at, uint64_t end)
+{
+    int file;
+    int result = lh_disk_open(r->disk, path, LH_DISK_OPEN_REUSE, &file);
+    if (result != 0)
+        return result;
+    while (result == 0 && at < end) {
+        size_t part = end - at < COPY_BYTES ? (size_t)(end - at) : COPY_BYTES;
+        result = write_part(r, file, at, part);
+        at += part;
+    }
+    if (result == 0)
+        result = run_one(r->disk, (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = file});
+    lh_disk_close(r->disk, file);
+    return result;
+}
+
+/* What was read behind the last sync may be in the page cache alone: when a process ended and the
+ * machine did not, and for good when a sync had failed, after which Linux takes such pages for
+ * clean. What is appended next relies on it, so it is written again: the same bytes to the same
+ * place, which harms nothing that is there, and makes them dirty. */
+static enum lh_status secure_end(struct recovery *r)
 {
     char path[LH__WAL_PATH_BYTES] = LH__WAL_FOLDER;
     struct lh_disk_op folder = {.kind = LH_DISK_SYNC_FOLDER, .path = LH__WAL_FOLDER};
-    int file;
     int result = lh__wal_run(r->disk, &folder);
     if (result == 0 && r->count > 0) {
-        lh__wal_path(r->segments[r->count - 1].sequence, LH__WAL_SEGMENT_SUFFIX, path);
-        result = lh_disk_open(r->disk, path, LH_DISK_OPEN_REUSE, &file);
-        if (result == 0) {
-            result = run_one(r->disk, (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = file});
-            lh_disk_close(r->disk, file);
-        }
+        const struct segment *last = &r->segments[r->count - 1];
+        bool is_known = last->synced >= LH__WAL_HEADER_BYTES && last->synced <= last->end;
+        enum lh_status status = open_segment(r, r->count - 1, path);
+        if (status != LH_OK)
+            return status;
+        result = write_again(r, path, is_known ? last->synced : LH__WAL_HEADER_BYTES, last->end);
     }
     return result == 0 ? LH_OK : failed(r, result, path);
 }
@@ -544,7 +572,7 @@ enum lh_status lh__wal_recover(struct lh_wal *wal,
                          .summary = summary,
                          .error = error};
     enum lh_status (*const steps[])(struct recovery *) = {list, read_heads, walk_all, quarantine,
-                                                          tidy, sync_last,  keep};
+                                                          tidy, secure_end, keep};
     enum lh_status status = LH_OK;
     *summary = (struct lh_wal_summary){0};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && status == LH_OK; i++)
