@@ -20,23 +20,43 @@
 
 #include <string.h>
 
-static size_t key_of(const struct lh_graph *graph, uint32_t node, const void **key)
+struct lh__key {
+    const void *bytes;
+    size_t length;
+    float norm;
+};
+
+static bool rows_are_keys(const struct lh_graph *graph)
 {
-    if (graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2) {
-        *key = lh__row(graph, node);
-        return graph->options.dimension * sizeof(float);
+    return graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2;
+}
+
+static struct lh__key key_make(const struct lh_graph *graph, const float *row, const int8_t *code,
+                               float norm)
+{
+    struct lh__key key = {code, graph->code_bytes, graph->metric == LH__WEIGHTED ? norm : 0.0f};
+    if (rows_are_keys(graph)) {
+        key.bytes = row;
+        key.length = graph->options.dimension * sizeof *row;
     }
-    *key = graph->t.codes + (size_t)node * graph->code_bytes;
-    return graph->code_bytes;
+    return key;
+}
+
+static struct lh__key key_of(const struct lh_graph *graph, uint32_t node)
+{
+    return key_make(graph, lh__row(graph, node), graph->t.codes + (size_t)node * graph->code_bytes,
+                    graph->t.norms[node]);
+}
+
+static bool key_equals(const struct lh__key *a, const struct lh__key *b)
+{
+    return memcmp(a->bytes, b->bytes, a->length) == 0 && a->norm == b->norm;
 }
 
 bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b)
 {
-    const void *x, *y;
-    size_t bytes = key_of(graph, a, &x);
-    key_of(graph, b, &y);
-    return memcmp(x, y, bytes) == 0 &&
-           (graph->metric != LH__WEIGHTED || graph->t.norms[a] == graph->t.norms[b]);
+    struct lh__key x = key_of(graph, a), y = key_of(graph, b);
+    return key_equals(&x, &y);
 }
 
 /* One word into a hash: the multiplier is 2^64 over the golden ratio. */
@@ -46,21 +66,16 @@ static uint64_t hash_word(uint64_t hash, uint32_t word)
     return hash ^ hash >> 32;
 }
 
-static uint64_t hash_of(const struct lh_graph *graph, uint32_t node)
+static uint64_t hash_of(const struct lh_graph *graph, const struct lh__key *key)
 {
-    const void *key;
-    size_t bytes = key_of(graph, node, &key);
     uint64_t hash = graph->options.seed;
     uint32_t word;
-    for (size_t i = 0; i < bytes; i += sizeof word) {
-        memcpy(&word, (const char *)key + i, sizeof word);
+    for (size_t i = 0; i < key->length; i += sizeof word) {
+        memcpy(&word, (const char *)key->bytes + i, sizeof word);
         hash = hash_word(hash, word);
     }
-    if (graph->metric == LH__WEIGHTED) {
-        memcpy(&word, &graph->t.norms[node], sizeof word);
-        hash = hash_word(hash, word);
-    }
-    return hash;
+    memcpy(&word, &key->norm, sizeof word);
+    return hash_word(hash, word);
 }
 
 /* The least power of two above `bucket`; 1 for bucket 0. */
@@ -70,11 +85,17 @@ static uint32_t width_of(uint32_t bucket)
 }
 
 /* Buckets that are not split yet hold what the next one will get. */
-static uint32_t *bucket_of(const struct lh_graph *graph, uint32_t node)
+static uint32_t *bucket_of(const struct lh_graph *graph, const struct lh__key *key)
 {
     uint32_t width = width_of(graph->slots - 1);
-    uint32_t bucket = (uint32_t)hash_of(graph, node) & (width - 1);
+    uint32_t bucket = (uint32_t)hash_of(graph, key) & (width - 1);
     return graph->t.buckets + (bucket < graph->slots ? bucket : bucket - width / 2);
+}
+
+static uint32_t *bucket_of_node(const struct lh_graph *graph, uint32_t node)
+{
+    struct lh__key key = key_of(graph, node);
+    return bucket_of(graph, &key);
 }
 
 /* A slot more: its bucket takes what is its own from the one that held it so far. */
@@ -88,7 +109,7 @@ void lh__copies_grow(struct lh_graph *graph)
     uint32_t *from = graph->t.buckets + (fresh - width_of(fresh) / 2);
     while (*from != LH__NIL) {
         uint32_t node = *from;
-        if (bucket_of(graph, node) == graph->t.buckets + fresh) {
+        if (bucket_of_node(graph, node) == graph->t.buckets + fresh) {
             *from = graph->t.next[node];
             graph->t.next[node] = graph->t.buckets[fresh];
             graph->t.buckets[fresh] = node;
@@ -98,19 +119,37 @@ void lh__copies_grow(struct lh_graph *graph)
     }
 }
 
-/* The linked node that equals `node`, which is not in the table; LH__NIL when there is none. */
+static uint32_t find(const struct lh_graph *graph, const struct lh__key *key)
+{
+    uint32_t node = graph->slots == 0 ? LH__NIL : *bucket_of(graph, key);
+    while (node != LH__NIL) {
+        struct lh__key other = key_of(graph, node);
+        if (key_equals(key, &other)) {
+            break;
+        }
+        node = graph->t.next[node];
+    }
+    return node;
+}
+
+/* The linked node that equals `node`; LH__NIL when there is none. */
 uint32_t lh__copies_find(const struct lh_graph *graph, uint32_t node)
 {
-    uint32_t other = *bucket_of(graph, node);
-    while (other != LH__NIL && !lh__copies_same(graph, node, other)) {
-        other = graph->t.next[other];
-    }
-    return other;
+    struct lh__key key = key_of(graph, node);
+    return find(graph, &key);
+}
+
+/* The linked node that equals a row, which is no node's but has been encoded. */
+uint32_t lh__copies_find_row(const struct lh_graph *graph, const float *row,
+                             const struct lh__encoded *encoded)
+{
+    struct lh__key key = key_make(graph, row, encoded->code, encoded->norm);
+    return find(graph, &key);
 }
 
 void lh__copies_insert(struct lh_graph *graph, uint32_t node)
 {
-    uint32_t *bucket = bucket_of(graph, node);
+    uint32_t *bucket = bucket_of_node(graph, node);
     graph->t.next[node] = *bucket;
     *bucket = node;
     graph->t.copies[node] = LH__NIL;
@@ -118,7 +157,7 @@ void lh__copies_insert(struct lh_graph *graph, uint32_t node)
 
 void lh__copies_erase(struct lh_graph *graph, uint32_t node)
 {
-    uint32_t *at = bucket_of(graph, node);
+    uint32_t *at = bucket_of_node(graph, node);
     while (*at != node) {
         assert(*at != LH__NIL);
         at = &graph->t.next[*at];

@@ -235,6 +235,8 @@ float lh__exact_distance(const struct lh_graph *graph, const float *query, float
 /* copies.c: nodes of equal codes. */
 void lh__copies_grow(struct lh_graph *graph);
 uint32_t lh__copies_find(const struct lh_graph *graph, uint32_t node);
+uint32_t lh__copies_find_row(const struct lh_graph *graph, const float *row,
+                             const struct lh__encoded *encoded);
 bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b);
 void lh__copies_insert(struct lh_graph *graph, uint32_t node);
 void lh__copies_erase(struct lh_graph *graph, uint32_t node);
@@ -248,6 +250,7 @@ uint32_t lh__copies_expand(const struct lh_graph *graph, const struct lh__pool *
 void lh__link(struct lh_graph *graph, uint32_t node);
 void lh__link_group(struct lh_graph *graph, const uint32_t *nodes, uint32_t count);
 void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level, uint32_t ef);
+void lh__walk_start_at(struct lh_graph *graph, struct lh__walk *walk, uint32_t node);
 
 /* prune.c: one node's list of links. */
 void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,

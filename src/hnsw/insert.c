@@ -60,8 +60,26 @@ static void start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef)
     }
 }
 
+static void start_at(struct lh_graph *graph, struct lh__walk *walk, uint32_t node, float distance)
+{
+    if (walk->visited[node] != walk->epoch) {
+        walk->visited[node] = walk->epoch;
+        graph->kernels->pool_put(&walk->pool, distance, node);
+    }
+}
+
+/* Makes a search that is ready start from one more node. */
+void lh__walk_start_at(struct lh_graph *graph, struct lh__walk *walk, uint32_t node)
+{
+    float distance;
+    graph->kernels->distances(graph, &walk->query, &node, 1, &distance);
+    start_at(graph, walk, node, distance);
+}
+
 /* Greedy walk from the entry point down to above `level`, then ready for a search of `ef`
- * candidates there, from the best few that it met. */
+ * candidates there, from the best few that it met. On level 0 the entry point is one of them, from
+ * where all others can be reached: a search that keeps as many candidates as there are finds all,
+ * and others drop it before they would expand it. */
 void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t level, uint32_t ef)
 {
     float distance;
@@ -76,6 +94,9 @@ void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t le
         }
     }
     start(graph, walk, ef);
+    if (level == 0) {
+        start_at(graph, walk, graph->entry, distance);
+    }
 }
 
 static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint32_t node,

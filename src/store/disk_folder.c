@@ -230,6 +230,7 @@ void lh__disk_folder_wake(struct lh_disk *disk)
         rc = write(folder->wake, &one, sizeof one);
     while (rc < 0 && errno == EINTR);
     assert(rc == sizeof one);
+    (void)rc;
 }
 
 int lh__disk_folder_open(struct lh_disk *disk, const char *path, enum lh_disk_open how, int *file)

@@ -400,13 +400,14 @@ static bool fits(const struct lh_wal *wal, const struct lh__wal_group *group)
 /* Makes the next segment the current one. False: not now; its being ready flushes again. */
 static bool rotate(struct lh_wal *wal)
 {
-    if (wal->next.state == LH__WAL_NEXT_READY) {
-        lh__wal_retire(wal);
+    lh__wal_retire(wal);
+    if (wal->next.state == LH__WAL_NEXT_READY &&
+        wal->next.segment->sequence == wal->next_sequence) {
         lh__wal_advance(wal);
         return true;
     }
     wal->next.is_needed = true;
-    if (wal->next.state == LH__WAL_NEXT_NONE)
+    if (wal->next.state != LH__WAL_NEXT_PREPARING)
         lh__wal_prepare(wal);
     return false;
 }

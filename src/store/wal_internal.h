@@ -115,8 +115,9 @@ struct lh__wal_next {
     bool is_needed;    /* a group waits for it */
     int result;
     unsigned in_flight;
-    struct lh_disk_op ops[5];
+    struct lh_disk_op ops[6];
     char *block; /* the header */
+    char from[LH__WAL_PATH_BYTES];
     char path[LH__WAL_PATH_BYTES];
     char temp[LH__WAL_PATH_BYTES];
 };
@@ -209,7 +210,8 @@ struct lh_wal {
     uint64_t replay_last; /* of the last that the first pass saw */
 };
 
-/* Starts to make the next segment. The end of it, which may be at once when it fails, calls
+/* Starts to make the next segment, or to make it again when it is ready under another sequence than
+ * the next. The end of it, which may be at once when it fails, calls
  * lh__wal_prepared. */
 void lh__wal_prepare(struct lh_wal *wal);
 /* wal.c's: the next segment is ready, or `result` says why not. */

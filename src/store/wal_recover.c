@@ -398,7 +398,9 @@ static enum lh_status walk_all(struct recovery *r)
         const struct segment *segment = &r->segments[i];
         enum lh_status status = LH_OK;
         if (segment->first_lsn == 0) {
-            if (last == r->count || i > last)
+            if (last != r->count && i < last)
+                corrupt(r, i, LH__WAL_HEADER_BYTES, "a bad record that is not the last");
+            else
                 status = check_empty(r, i);
         } else if (segment->first_lsn <= limit_of(r, i)) {
             if (r->summary->last_lsn != 0 && segment->base_lsn != r->summary->last_lsn)

@@ -136,14 +136,19 @@ static void on_prepared(struct lh_disk_op *op)
     lh__wal_prepared(wal, 0);
 }
 
-/* A spare's blocks are there already; a new file's are allocated. */
-static void submit_prepare(struct lh_wal *wal, bool is_spare)
+/* A reused file's blocks are there already; a new one's are allocated. One that has the name of a
+ * segment, `from`, loses it first. */
+static void submit_prepare(struct lh_wal *wal, bool is_new, const char *from)
 {
     struct lh__wal_next *next = &wal->next;
     int file = next->segment->file;
     struct lh_disk_op *ops = next->ops;
     unsigned n = 0;
-    if (!is_spare)
+    if (from != NULL) {
+        ops[n++] = (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = from, .to = next->temp};
+        ops[n++] = (struct lh_disk_op){.kind = LH_DISK_SYNC_FOLDER, .path = LH__WAL_FOLDER};
+    }
+    if (is_new)
         ops[n++] = (struct lh_disk_op){
             .kind = LH_DISK_ALLOCATE, .file = file, .len = wal->options.segment_bytes};
     ops[n++] = (struct lh_disk_op){
@@ -151,6 +156,7 @@ static void submit_prepare(struct lh_wal *wal, bool is_spare)
     ops[n++] = (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = file};
     ops[n++] = (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = next->temp, .to = next->path};
     ops[n++] = (struct lh_disk_op){.kind = LH_DISK_SYNC_FOLDER, .path = LH__WAL_FOLDER};
+    assert(n <= sizeof next->ops / sizeof next->ops[0]);
     for (unsigned i = 0; i < n; i++) {
         ops[i].done = on_prepared;
         ops[i].arg = wal;
@@ -161,33 +167,53 @@ static void submit_prepare(struct lh_wal *wal, bool is_spare)
     lh_disk_submit(wal->options.disk, &ops[0]);
 }
 
+/* What the next segment will be, with its header in `block`; its file is opened by the caller. */
+static void describe_next(struct lh_wal *wal, struct lh__wal_segment *segment)
+{
+    struct lh__wal_header header = wal->gap;
+    header.sequence = wal->next_sequence;
+    header.seed = random_seed(wal);
+    lh__wal_header_encode(wal->crc, &header, wal->next.block);
+    *segment = (struct lh__wal_segment){.sequence = header.sequence,
+                                        .end = LH__WAL_HEADER_BYTES,
+                                        .bytes = wal->options.segment_bytes,
+                                        .synced = LH__WAL_HEADER_BYTES,
+                                        .file = segment->file,
+                                        .crc = lh__wal_segment_crc(wal->crc, header.seed)};
+    segment->chain = segment->crc;
+    lh__wal_path(header.sequence, LH__WAL_SEGMENT_SUFFIX, wal->next.path);
+}
+
+/* The next segment was ready behind one whose place it must take now. */
+static void prepare_again(struct lh_wal *wal)
+{
+    struct lh__wal_next *next = &wal->next;
+    uint64_t sequence = next->segment->sequence;
+    lh__wal_path(sequence, LH__WAL_SEGMENT_SUFFIX, next->from);
+    lh__wal_path(sequence, ".tmp", next->temp);
+    describe_next(wal, next->segment);
+    submit_prepare(wal, false, next->from);
+}
+
 void lh__wal_prepare(struct lh_wal *wal)
 {
     struct lh__wal_next *next = &wal->next;
-    struct lh__wal_header header = wal->gap;
+    bool was_ready = next->state == LH__WAL_NEXT_READY;
     bool is_spare = wal->spare_count > 0;
-    uint64_t temp;
     int result;
-    assert(next->state == LH__WAL_NEXT_NONE);
+    assert(next->state != LH__WAL_NEXT_PREPARING);
     next->state = LH__WAL_NEXT_PREPARING;
+    if (was_ready) {
+        prepare_again(wal);
+        return;
+    }
     next->segment = calloc(1, sizeof *next->segment);
     if (next->segment == NULL) {
         prepare_failed(wal, -ENOMEM);
         return;
     }
-    header.sequence = wal->next_sequence;
-    header.seed = random_seed(wal);
-    lh__wal_header_encode(wal->crc, &header, next->block);
-    *next->segment = (struct lh__wal_segment){.sequence = header.sequence,
-                                              .end = LH__WAL_HEADER_BYTES,
-                                              .bytes = wal->options.segment_bytes,
-                                              .synced = LH__WAL_HEADER_BYTES,
-                                              .file = -1,
-                                              .crc = lh__wal_segment_crc(wal->crc, header.seed)};
-    next->segment->chain = next->segment->crc;
-    temp = is_spare ? wal->spares[--wal->spare_count] : header.sequence;
-    lh__wal_path(temp, ".tmp", next->temp);
-    lh__wal_path(header.sequence, LH__WAL_SEGMENT_SUFFIX, next->path);
+    lh__wal_path(is_spare ? wal->spares[--wal->spare_count] : wal->next_sequence, ".tmp",
+                 next->temp);
     result = lh_disk_open(wal->options.disk, next->temp,
                           is_spare ? LH_DISK_OPEN_REUSE : LH_DISK_OPEN_NEW, &next->segment->file);
     if (result != 0) {
@@ -195,13 +221,15 @@ void lh__wal_prepare(struct lh_wal *wal)
         prepare_failed(wal, result);
         return;
     }
-    submit_prepare(wal, is_spare);
+    describe_next(wal, next->segment);
+    submit_prepare(wal, !is_spare, NULL);
 }
 
 void lh__wal_advance(struct lh_wal *wal)
 {
     struct lh__wal_segment *segment = wal->next.segment;
-    assert(wal->next.state == LH__WAL_NEXT_READY && wal->current == NULL);
+    assert(wal->next.state == LH__WAL_NEXT_READY && wal->current == NULL &&
+           segment->sequence == wal->next_sequence);
     wal->next.segment = NULL;
     wal->next.state = LH__WAL_NEXT_NONE;
     wal->next_sequence = segment->sequence + 1;
@@ -223,12 +251,8 @@ void lh__wal_retire(struct lh_wal *wal)
         segment->last_lsn = wal->synced_lsn;
     if (segment->first_lsn != 0 && segment->last_lsn >= segment->first_lsn)
         return;
-    segment->first_lsn = 0;
-    segment->last_lsn = 0;
-    if (wal->next.state != LH__WAL_NEXT_NONE)
-        return;
-    /* Nothing in it counts and no later one is named: the next one takes its name, so that a disk
-     * that goes on failing does not fill with such segments. */
+    /* Nothing in it counts: the next one takes its sequence and its name. So a disk that goes on
+     * failing does not fill with such segments, and the reader need not guess about them. */
     while (*link != segment) {
         before = *link;
         link = &before->next;

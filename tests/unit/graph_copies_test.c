@@ -73,11 +73,11 @@ static void check_orders(uint32_t groups)
     static float rows[ROWS][DIMENSION];
     for (size_t d = 0; d < 3; d++) {
         struct lh_graph *plain = build(distances[d], 0, COPIES_FIRST, rows);
-        double without = testing_recall(plain, 99, QUERIES, 64);
+        double without = testing_recall(plain, 99, QUERIES, 24);
         lh_graph_destroy(plain);
         for (enum order order = COPIES_FIRST; order <= COPIES_AMONG; order++) {
             struct lh_graph *graph = build(distances[d], groups, order, rows);
-            double with = testing_recall(graph, 99, QUERIES, 64);
+            double with = testing_recall(graph, 99, QUERIES, 24);
             printf("distance %zu, %u groups, order %d: recall@10 %.4f, without copies %.4f\n", d,
                    groups, (int)order, with, without);
             assert_true(with >= without - 0.005);
