@@ -2,6 +2,7 @@
 #include "actors/server.h"
 #include "ext/toml.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -131,6 +132,7 @@ static int serve(const struct lh_config *config)
 {
     struct lh_server server;
     struct lh_error error;
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a full disk, not the end */
     if (lh_server_start(&server, config, &error) != LH_OK) {
         fprintf(stderr, "lakehoused: %s\n", error.text);
         return error.status == LH_CONFIG ? EXIT_USAGE : EXIT_FAILED;

@@ -51,6 +51,8 @@ static enum lh_status decode(struct lh_decoder *decoder, struct lh_request *requ
         return status == LH_OK ? hash_items(request) : status;
     case LH_OP_SEARCH:
         return decode_search(decoder, request);
+    case LH_OP_INDEX_RESHARD:
+        return lh_decode_reshard(decoder, &request->body, &request->create.shards, error);
     case LH_OP_INDEX_CREATE:
         return lh_decode_index(decoder, &request->body, &request->create, error);
     default:

@@ -118,6 +118,7 @@ static bool needs_decoding(const struct lh_request *request)
 {
     switch (request->op) {
     case LH_OP_INDEX_CREATE:
+    case LH_OP_INDEX_RESHARD:
     case LH_OP_ADD:
     case LH_OP_NDJSON:
     case LH_OP_SEARCH:
@@ -280,18 +281,14 @@ static void send_tick(struct lh_gateway *gateway)
 void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
-    bool is_kept = gateway->vectord->options.persister != NULL;
     bool is_over = gateway->is_stopping && gateway->in_flight == 0;
     expire_waiting(gateway);
-    if (is_over && !is_kept) {
-        gateway->is_stopping = false;
-        lh_http_server_finish(gateway->http);
-    }
-    if (!is_kept || gateway->is_tick_out || gateway->tick.is_stop)
+    if (gateway->is_tick_out || gateway->tick.is_stop)
         return;
     uint64_t now = lh_clock_ns();
     if (is_over || now - gateway->ticked_ns >= TICK_NS) {
         gateway->ticked_ns = now;
+        gateway->tick.is_stopping = gateway->is_stopping;
         gateway->tick.is_stop = is_over;
         send_tick(gateway);
     }

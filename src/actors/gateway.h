@@ -58,6 +58,7 @@ void lh_handle_openapi(struct lh_http_call *call, void *context);
 void lh_handle_index_create(struct lh_http_call *call, void *context);
 void lh_handle_index_list(struct lh_http_call *call, void *context);
 void lh_handle_index_get(struct lh_http_call *call, void *context);
+void lh_handle_index_reshard(struct lh_http_call *call, void *context);
 void lh_handle_index_checkpoint(struct lh_http_call *call, void *context);
 void lh_handle_index_drop(struct lh_http_call *call, void *context);
 void lh_handle_add(struct lh_http_call *call, void *context);

@@ -109,6 +109,11 @@ void lh_handle_index_get(struct lh_http_call *call, void *context)
     start(context, call, LH_OP_INDEX_GET);
 }
 
+void lh_handle_index_reshard(struct lh_http_call *call, void *context)
+{
+    start_with_body(context, call, LH_OP_INDEX_RESHARD);
+}
+
 void lh_handle_index_checkpoint(struct lh_http_call *call, void *context)
 {
     start(context, call, LH_OP_INDEX_CHECKPOINT);

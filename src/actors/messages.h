@@ -18,6 +18,7 @@ enum lh_op {
     LH_OP_INDEX_GET,
     LH_OP_INDEX_DROP,
     LH_OP_INDEX_CHECKPOINT,
+    LH_OP_INDEX_RESHARD,
     LH_OP_ADD,    /* {"items": [...]} */
     LH_OP_NDJSON, /* one piece of an NDJSON stream */
     LH_OP_SEARCH,
@@ -57,6 +58,10 @@ struct lh_ndjson_piece {
     bool is_last;
     char index_uuid[37]; /* of the first piece's index: a later one of its name is another */
 };
+
+/* While an index is resharded, changes are for both sets of shards. */
+#define LH_SET_CURRENT 1u
+#define LH_SET_NEW     2u
 
 struct lh_page {
     struct lh_str cursor; /* inside `text` */
@@ -101,6 +106,9 @@ struct lh_request {
     struct lh_record record; /* borrows `batch` */
     struct lh_wal_entry entry;
     struct lh_persister *persister;
+    bool is_copy;              /* a reshard's own page, or its copy into the new shards */
+    unsigned sets;             /* LH_SET_*: which shards a change is for */
+    struct lh_index *changing; /* a change counts here until it is answered */
     bool is_replay; /* it comes from the log or from a file: no one waits for an answer */
 
     /* answered */
@@ -158,6 +166,7 @@ _Static_assert(offsetof(struct lh_job, head) == 0, "a job is a message");
 /* Ten times a second from the gateway to vectord, the persister, and back: what is due by time. */
 struct lh_tick {
     struct lh_msg head;
+    bool is_stopping;   /* what takes long must give up */
     bool is_stop;       /* the last one: comes back when what is cheap to keep is kept */
     uint64_t lsn_least; /* vectord: records below are not needed any more */
     uint64_t log_bytes; /* persister: that the log holds */

@@ -27,6 +27,9 @@
     "\"ef_construction\":{\"type\":\"integer\",\"maximum\":4096,\"default\":200},"       \
     "\"ef_search\":{\"type\":\"integer\",\"maximum\":4096,\"default\":128},"             \
     "\"shards\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":256}}}"
+#define RESHARD                                                                   \
+    "{\"type\":\"object\",\"required\":[\"shards\"],\"properties\":{\"shards\":{" \
+    "\"type\":\"integer\",\"minimum\":1,\"maximum\":256}}}"
 #define ADD                                                                                        \
     "{\"type\":\"object\",\"required\":[\"items\"],\"properties\":{\"items\":{\"type\":\"array\"," \
     "\"items\":{\"type\":\"object\",\"required\":[\"id\",\"vector\"],\"properties\":{\"id\":" ID   \
@@ -133,6 +136,16 @@ const struct lh_route lh_routes[] = {
      .handle = lh_handle_index_checkpoint,
      .operation = "checkpointIndex",
      .summary = "Write the index's file now; answered when it is synced",
+     .response_json = INFO,
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index/{name}/reshard",
+     .services = VECTORD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .handle = lh_handle_index_reshard,
+     .operation = "reshardIndex",
+     .summary = "Give the index another number of shards while it goes on serving",
+     .request_json = RESHARD,
      .response_json = INFO,
      .success = 200},
     {.method = LH_HTTP_POST,

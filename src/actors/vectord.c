@@ -75,6 +75,12 @@ void lh__vectord_send(struct lh_vectord *vectord, struct lh_request *request, st
 
 void lh__vectord_answer(struct lh_vectord *vectord, struct lh_request *request)
 {
+    if (request->changing != NULL)
+        lh__reshard_change_done(vectord, request);
+    if (request->is_copy) {
+        lh__reshard_copy_back(vectord, request);
+        return;
+    }
     if (request->is_replay) {
         lh__recover_applied(vectord, request);
         return;
@@ -126,6 +132,7 @@ void lh__vectord_log(struct lh_vectord *vectord, struct lh_request *request,
     struct lh_index *index = request->index;
     request->record = (struct lh_record){.type = type, .batch = request->batch};
     memcpy(request->record.uuid, index->uuid_bytes, sizeof index->uuid_bytes);
+    request->record.shards = request->create.shards;
     if (type == LH_RECORD_CREATE)
         lh__index_params(index, &request->record.params);
     index->in_flight++;
@@ -176,6 +183,9 @@ static void logged(struct lh_vectord *vectord, struct lh_request *request)
     case LH_RECORD_DROP:
         lh__index_drop_logged(vectord, request);
         break;
+    case LH_RECORD_RESHARD:
+        lh__reshard_logged(vectord, request);
+        return;
     default:
         lh__items_logged(vectord, request);
     }
@@ -215,7 +225,7 @@ static bool is_served(struct lh_vectord *vectord, struct lh_request *request,
 }
 
 /* A request arrives from a decoder or from the gateway. */
-static void route(struct lh_vectord *vectord, struct lh_request *request)
+void lh__vectord_route(struct lh_vectord *vectord, struct lh_request *request)
 {
     if (request->op == LH_OP_INDEX_CREATE) {
         lh__index_create(vectord, request);
@@ -226,7 +236,7 @@ static void route(struct lh_vectord *vectord, struct lh_request *request)
         return;
     }
     struct lh_index *index = lh__vectord_find(vectord, request->index_name);
-    if (!is_served(vectord, request, index))
+    if (!is_served(vectord, request, index) || lh__reshard_holds(index, request))
         return;
     switch (request->op) {
     case LH_OP_INDEX_GET:
@@ -234,6 +244,9 @@ static void route(struct lh_vectord *vectord, struct lh_request *request)
         break;
     case LH_OP_INDEX_DROP:
         lh__index_drop(vectord, request, index);
+        break;
+    case LH_OP_INDEX_RESHARD:
+        lh__reshard_begin(vectord, request, index);
         break;
     case LH_OP_INDEX_CHECKPOINT:
         lh__checkpoint_ask(vectord, request, index);
@@ -266,7 +279,8 @@ static void note_shard(struct lh_vectord *vectord, struct lh_index *index,
 {
     struct lh_index_shard *shard = &index->shards[part->number];
     shard->shard = part->shard;
-    vectord->items += part->shard_count - shard->count;
+    if (part->number < index->shard_count) /* a reshard's new set holds the same items again */
+        vectord->items += part->shard_count - shard->count;
     vectord->bytes += part->shard_bytes - shard->bytes;
     shard->count = part->shard_count;
     shard->bytes = part->shard_bytes;
@@ -280,6 +294,10 @@ static void part_back(struct lh_vectord *vectord, struct lh_part *part)
 {
     struct lh_request *request = part->request;
     struct lh_index *index = part->index;
+    if (part->is_discard) {
+        lh__reshard_part_back(vectord, part);
+        return;
+    }
     note_shard(vectord, index, part);
     if (part->kind == LH_PART_LOAD) {
         lh__recover_part_back(vectord, part);
@@ -289,9 +307,11 @@ static void part_back(struct lh_vectord *vectord, struct lh_part *part)
         lh__checkpoint_part_back(vectord, part);
         return;
     }
-    request->counts.added += part->counts.added;
-    request->counts.updated += part->counts.updated;
-    request->counts.deleted += part->counts.deleted;
+    if (part->number < index->shard_count) { /* not of a reshard's new set */
+        request->counts.added += part->counts.added;
+        request->counts.updated += part->counts.updated;
+        request->counts.deleted += part->counts.deleted;
+    }
     assert(request->parts_out > 0);
     if (--request->parts_out > 0)
         return;
@@ -303,15 +323,21 @@ static void part_back(struct lh_vectord *vectord, struct lh_part *part)
     case LH_OP_INDEX_DROP:
         lh__index_dropped(vectord, request);
         return;
+    case LH_OP_INDEX_RESHARD:
+        lh__reshard_made(vectord, request);
+        return;
     default:
         break;
     }
-    if (request->stage == LH_STAGE_RESERVE)
+    if (request->is_copy && request->op == LH_OP_ITEMS_PAGE)
+        lh__reshard_copy_back(vectord, request);
+    else if (request->stage == LH_STAGE_RESERVE)
         lh__items_reserved(vectord, request);
     else
         lh__items_gathered(vectord, request);
     if (index->drop != NULL && index->in_flight == 0)
         lh__index_drop_now(vectord, index);
+    lh__reshard_tick(vectord, index, false);
 }
 
 static void job_back(struct lh_vectord *vectord, struct lh_job *job)
@@ -356,7 +382,7 @@ static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
         if (request->stage == LH_STAGE_LOGGED)
             logged(vectord, request);
         else
-            route(vectord, request);
+            lh__vectord_route(vectord, request);
     }
 }
 
@@ -399,7 +425,7 @@ void lh_vectord_deinit(struct lh_vectord *vectord)
         struct lh_index *index = vectord->indexes[i];
         for (uint32_t s = 0; s < index->shard_count; s++)
             lh_shard_destroy(index->shards[s].shard);
-        free(index);
+        lh__index_free(index);
     }
     free(vectord->indexes);
     lh_actor_deinit(&vectord->actor);

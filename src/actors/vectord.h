@@ -66,7 +66,10 @@ struct lh_index {
     struct lh_found_file *import;      /* at start: a version 1 file whose items are to come */
 
     uint32_t shard_count;
-    struct lh_index_shard shards[];
+    struct lh_index_shard *shards; /* behind those, while it is resharded, the new ones */
+    struct lh_reshard *reshard;    /* NULL: none is under way */
+    struct lh_msg_queue held;      /* requests that wait for a step of it */
+    uint32_t changes;              /* requests that change items, from their arrival to their end */
 };
 
 struct lh_vectord_options {
@@ -191,6 +194,7 @@ void lh__vectord_note(struct lh_vectord *vectord, const struct lh_request *reque
 struct lh_index *lh__index_make(struct lh_vectord *vectord, const struct lh_index_params *params);
 LH_MUST_USE enum lh_status lh__index_insert(struct lh_vectord *vectord, struct lh_index *index);
 void lh__index_withdraw(struct lh_vectord *vectord, struct lh_index *index);
+void lh__index_free(struct lh_index *index);
 void lh__index_params(const struct lh_index *index, struct lh_index_params *params);
 void lh__index_encode_info(struct lh_buf *out, const struct lh_index *index);
 void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *request);
@@ -208,6 +212,25 @@ void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick);
 void lh__checkpoint_try_stop(struct lh_vectord *vectord);
 void lh__checkpoint_part_back(struct lh_vectord *vectord, struct lh_part *part);
 void lh__checkpoint_job_back(struct lh_vectord *vectord, struct lh_job *job);
+
+/* vectord_reshard.c */
+void lh__reshard_begin(struct lh_vectord *vectord, struct lh_request *request,
+                       struct lh_index *index);
+/* Whether a request that has come is held back; otherwise it is counted, and knows its sets. */
+bool lh__reshard_holds(struct lh_index *index, struct lh_request *request);
+uint32_t lh__reshard_count(const struct lh_index *index); /* of new shards */
+void lh__reshard_change_done(struct lh_vectord *vectord, struct lh_request *request);
+void lh__reshard_made(struct lh_vectord *vectord, struct lh_request *request);
+void lh__reshard_copy_sent(struct lh_vectord *vectord, struct lh_index *index);
+void lh__reshard_copy_back(struct lh_vectord *vectord, struct lh_request *request);
+void lh__reshard_logged(struct lh_vectord *vectord, struct lh_request *request);
+void lh__reshard_part_back(struct lh_vectord *vectord, struct lh_part *part);
+bool lh__reshard_is_ending(const struct lh_index *index);
+/* Something of the index has ended, or time has passed. */
+void lh__reshard_tick(struct lh_vectord *vectord, struct lh_index *index, bool is_stop);
+
+/* A request arrives: from a decoder, from the gateway, or from where it was held. */
+void lh__vectord_route(struct lh_vectord *vectord, struct lh_request *request);
 
 /* vectord_recover.c */
 void lh__recover_begin(struct lh_vectord *vectord);

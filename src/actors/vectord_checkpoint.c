@@ -25,7 +25,8 @@ static void start_next(struct lh_vectord *vectord);
 
 static bool is_unsaved(const struct lh_index *index)
 {
-    return index->state == LH_STATE_READY && (index->unsaved_lsn != 0 || index->v1 != LH_V1_NONE);
+    return index->state == LH_STATE_READY && !lh__reshard_is_ending(index) &&
+           (index->unsaved_lsn != 0 || index->v1 != LH_V1_NONE);
 }
 
 /* The index without whose checkpoint the log cannot shrink; NULL: the log is short enough. */
@@ -156,6 +157,7 @@ static void end(struct lh_vectord *vectord)
     *checkpoint = (struct lh_checkpoint){0};
     if (--index->in_flight == 0 && index->drop != NULL)
         lh__index_drop_now(vectord, index);
+    lh__reshard_tick(vectord, index, false);
     start_next(vectord);
 }
 
@@ -352,12 +354,16 @@ static bool is_stop_over(struct lh_vectord *vectord)
            vectord->options.clock_ns() > vectord->stop_deadline_ns;
 }
 
+/* To the persister; where nothing is kept, back. */
 static void tick_on(struct lh_vectord *vectord, struct lh_tick *tick)
 {
+    struct lh_mailbox *to = vectord->options.persister != NULL
+                                ? &vectord->options.persister->actor.mailbox
+                                : vectord->options.gateway;
     tick->lsn_least = lsn_least(vectord);
     tick->head.lane = LH_LANE_EXPRESS;
-    enum lh_status status = lh_actor_send(&vectord->options.persister->actor, &tick->head);
-    assert(status == LH_OK); /* it stops after vectord */
+    enum lh_status status = lh_mailbox_push(to, &tick->head);
+    assert(status == LH_OK); /* both stop after vectord */
     (void)status;
 }
 
@@ -372,6 +378,8 @@ void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick)
         vectord->checkpoint_retry_ns = 0;
         vectord->checkpoint_backoff_ms = 0;
     }
+    for (uint32_t i = 0; i < vectord->index_count; i++)
+        lh__reshard_tick(vectord, vectord->indexes[i], tick->is_stopping);
     start_next(vectord);
     if (!tick->is_stop)
         tick_on(vectord, tick);

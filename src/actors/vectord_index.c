@@ -129,9 +129,14 @@ void lh__index_withdraw(struct lh_vectord *vectord, struct lh_index *index)
 struct lh_index *lh__index_make(struct lh_vectord *vectord, const struct lh_index_params *params)
 {
     uint32_t shards = params->shards;
-    struct lh_index *index = calloc(1, sizeof *index + shards * sizeof index->shards[0]);
+    struct lh_index *index = calloc(1, sizeof *index);
     if (index == NULL)
         return NULL;
+    index->shards = calloc(shards + 1, sizeof *index->shards);
+    if (index->shards == NULL) {
+        free(index);
+        return NULL;
+    }
     memcpy(index->uuid_bytes, params->uuid, sizeof index->uuid_bytes);
     uuid_unparse_lower(index->uuid_bytes, index->uuid);
     memcpy(index->name, params->name, sizeof index->name);
@@ -145,6 +150,13 @@ struct lh_index *lh__index_make(struct lh_vectord *vectord, const struct lh_inde
     for (uint32_t i = 0; i < shards; i++)
         index->shards[i].worker = &vectord->options.workers[i % vectord->options.worker_count];
     return index;
+}
+
+void lh__index_free(struct lh_index *index)
+{
+    if (index != NULL)
+        free(index->shards);
+    free(index);
 }
 
 void lh__index_params(const struct lh_index *index, struct lh_index_params *params)
@@ -205,13 +217,13 @@ void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
     }
     struct lh_index *index = make_index(vectord, create);
     if (index == NULL || lh__index_insert(vectord, index) != LH_OK) {
-        free(index);
+        lh__index_free(index);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for an index");
         return;
     }
     if (lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
         lh__index_withdraw(vectord, index);
-        free(index);
+        lh__index_free(index);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for an index");
         return;
     }
@@ -316,7 +328,7 @@ static void forget(struct lh_vectord *vectord, struct lh_request *request, struc
                     LH_LOG_TEXT("index", index->name));
     lh__index_withdraw(vectord, index);
     request->index = NULL;
-    free(index);
+    lh__index_free(index);
     answer(vectord, request, 204);
 }
 

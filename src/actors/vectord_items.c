@@ -83,36 +83,74 @@ static struct lh_shard_room need_of(const struct lh_request *request, const stru
     return need;
 }
 
-/* Groups the item numbers by shard and makes a part for each shard that gets some. */
-static enum lh_status scatter(struct lh_vectord *vectord, struct lh_request *request,
-                              struct lh_index *index)
+/* One set of shards: index->shards[first] and those behind it. */
+struct set {
+    uint32_t first;
+    uint32_t count;
+};
+
+static uint32_t sets_of(const struct lh_request *request, const struct lh_index *index,
+                        struct set sets[2])
 {
-    const struct lh_batch *batch = &request->batch;
-    uint32_t counts[LH_SHARDS_MAX] = {0};
+    uint32_t count = 0;
+    if (request->sets != LH_SET_NEW)
+        sets[count++] = (struct set){0, index->shard_count};
+    if (request->sets & LH_SET_NEW)
+        sets[count++] = (struct set){index->shard_count, lh__reshard_count(index)};
+    return count;
+}
+
+/* How many items each shard of a set gets, and how many shards get some. */
+static uint32_t count_items(const struct lh_request *request, struct set set,
+                            uint32_t counts[LH_SHARDS_MAX])
+{
+    uint32_t some = 0;
+    memset(counts, 0, set.count * sizeof *counts);
+    for (uint32_t i = 0; i < request->batch.count; i++)
+        some += counts[lh_placement_shard(request->hashes[i], set.count)]++ == 0;
+    return some;
+}
+
+/* Groups the item numbers by shard, in `numbers`, and fills a part for each that gets some. */
+static struct lh_part *group_items(const struct lh_request *request, const struct lh_index *index,
+                                   struct set set, uint32_t *numbers, struct lh_part *part)
+{
+    uint32_t counts[LH_SHARDS_MAX];
     uint32_t starts[LH_SHARDS_MAX];
-    uint32_t parts = 0;
     uint32_t start = 0;
-    for (uint32_t i = 0; i < batch->count; i++)
-        counts[lh_placement_shard(request->hashes[i], index->shard_count)]++;
-    for (uint32_t s = 0; s < index->shard_count; s++) {
+    count_items(request, set, counts);
+    for (uint32_t s = 0; s < set.count; s++) {
         starts[s] = start;
         start += counts[s];
-        parts += counts[s] > 0;
-    }
-    request->numbers = malloc(batch->count * sizeof *request->numbers);
-    if (request->numbers == NULL || lh__vectord_make_parts(vectord, request, index, parts) != LH_OK)
-        return LH_OUT_OF_MEMORY;
-    struct lh_part *part = request->parts;
-    for (uint32_t s = 0; s < index->shard_count; s++) {
         if (counts[s] == 0)
             continue;
-        lh__vectord_aim(part, LH_PART_ADD, index, s);
-        part->numbers = request->numbers + starts[s];
+        lh__vectord_aim(part, LH_PART_ADD, index, set.first + s);
+        part->numbers = numbers + starts[s];
         part->count = counts[s];
         part++;
     }
-    for (uint32_t i = 0; i < batch->count; i++)
-        request->numbers[starts[lh_placement_shard(request->hashes[i], index->shard_count)]++] = i;
+    for (uint32_t i = 0; i < request->batch.count; i++)
+        numbers[starts[lh_placement_shard(request->hashes[i], set.count)]++] = i;
+    return part;
+}
+
+/* Makes a part for each shard that gets some of the items. */
+static enum lh_status scatter(struct lh_vectord *vectord, struct lh_request *request,
+                              struct lh_index *index)
+{
+    uint32_t counts[LH_SHARDS_MAX];
+    struct set sets[2];
+    uint32_t set_count = sets_of(request, index, sets);
+    uint32_t items = request->batch.count;
+    uint32_t parts = 0;
+    for (uint32_t i = 0; i < set_count; i++)
+        parts += count_items(request, sets[i], counts);
+    request->numbers = malloc((size_t)set_count * items * sizeof *request->numbers);
+    if (request->numbers == NULL || lh__vectord_make_parts(vectord, request, index, parts) != LH_OK)
+        return LH_OUT_OF_MEMORY;
+    struct lh_part *part = request->parts;
+    for (uint32_t i = 0; i < set_count; i++)
+        part = group_items(request, index, sets[i], request->numbers + (size_t)i * items, part);
     return LH_OK;
 }
 
@@ -133,6 +171,11 @@ static void log_change(struct lh_vectord *vectord, struct lh_request *request,
         request->parts[i].kind = type == LH_RECORD_ADD ? LH_PART_ADD : LH_PART_DELETE;
         request->parts[i].status = LH_OK;
         request->parts[i].room = (struct lh_shard_room){0};
+    }
+    if (request->is_copy) {
+        send_all(vectord, request);
+        lh__reshard_copy_sent(vectord, request->index);
+        return;
     }
     if (!request->is_replay) {
         lh__vectord_log(vectord, request, type);
@@ -380,12 +423,13 @@ void lh__items_get(struct lh_vectord *vectord, struct lh_request *request, struc
 
 /* ---- pages ---- */
 
-/* A cursor is "<first 8 of the uuid>-<shard>-<node>" in hexadecimal: it means nothing to an index
- * of the same name that was made later. */
+/* A cursor is "<first 8 of the uuid>-<shards>-<shard>-<node>" in hexadecimal: it means nothing to
+ * an index of the same name that was made later, nor to one that was resharded. */
 static bool parse_cursor(struct lh_request *request, const struct lh_index *index)
 {
     char text[64];
     char uuid[9];
+    unsigned shards;
     unsigned shard;
     unsigned node;
     int end = 0;
@@ -395,11 +439,13 @@ static bool parse_cursor(struct lh_request *request, const struct lh_index *inde
         return false;
     memcpy(text, request->text.ptr, request->text.len);
     text[request->text.len] = '\0';
-    if (sscanf(text, "%8[0-9a-f]-%3x-%8x%n", uuid, &shard, &node, &end) != 3 || text[end] != '\0')
+    if (sscanf(text, "%8[0-9a-f]-%3x-%3x-%8x%n", uuid, &shards, &shard, &node, &end) != 4 ||
+        text[end] != '\0')
         return false;
     request->page.shard = shard;
     request->page.node = node;
-    return strncmp(uuid, index->uuid, 8) == 0 && shard < index->shard_count;
+    return strncmp(uuid, index->uuid, 8) == 0 && shards == index->shard_count &&
+           shard < index->shard_count;
 }
 
 /* Asks the next shard for what the page still lacks. */
@@ -448,8 +494,8 @@ static void page_gathered(struct lh_vectord *vectord, struct lh_request *request
     }
     request->text.len = 0;
     if (request->page.shard < index->shard_count)
-        lh_buf_printf(&request->text, "%.8s-%x-%x", index->uuid, request->page.shard,
-                      request->page.node);
+        lh_buf_printf(&request->text, "%.8s-%x-%x-%x", index->uuid, index->shard_count,
+                      request->page.shard, request->page.node);
     lh__vectord_encode(vectord, request);
 }
 

@@ -66,7 +66,7 @@ static struct lh_index *add_index(struct lh_vectord *vectord, const struct lh_in
     if (index == NULL || lh__index_insert(vectord, index) != LH_OK) {
         lh_log_line(vectord->options.log, LH_LOG_ERROR, "not enough memory to load an index",
                     LH_LOG_TEXT("index", params->name));
-        free(index);
+        lh__index_free(index);
         return NULL;
     }
     const struct lh_found_changes *changes =
@@ -408,9 +408,26 @@ void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request)
         mark_failed(vectord, index, reason);
     }
     lh_request_destroy(request);
+    lh__reshard_tick(vectord, index, false);
     if (index->import == NULL)
         mark_ready_if_done(vectord, index);
     advance(vectord);
+}
+
+/* Another shard count, which the index's file does not have yet. */
+static void replay_reshard(struct lh_vectord *vectord, struct lh_index *index,
+                           const struct lh_record *record)
+{
+    struct lh_request *request = make_request(vectord, LH_OP_INDEX_RESHARD, index);
+    if (request == NULL) {
+        mark_failed(vectord, index, "not enough memory to replay its changes");
+        return;
+    }
+    request->record.type = record->type;
+    request->record.lsn = record->lsn;
+    request->create.shards = record->shards;
+    vectord->recovering.waiting = request;
+    lh__reshard_begin(vectord, request, index);
 }
 
 static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
@@ -431,6 +448,9 @@ static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
         }
         return;
     }
+    if (record->type == LH_RECORD_RESHARD && index != NULL && record->lsn > index->lsn &&
+        index->state == LH_STATE_LOADING)
+        replay_reshard(vectord, index, record);
     if ((record->type == LH_RECORD_ADD || record->type == LH_RECORD_DELETE) && index != NULL &&
         record->lsn > index->lsn && index->state == LH_STATE_LOADING) {
         apply_items(vectord, index, job);

@@ -104,6 +104,10 @@ LH_MUST_USE enum lh_status lh_decode_index(struct lh_decoder *decoder, struct lh
                                            struct lh_index_request *request,
                                            struct lh_error *error);
 
+/* {"shards": 4} */
+LH_MUST_USE enum lh_status lh_decode_reshard(struct lh_decoder *decoder, struct lh_buf *body,
+                                             uint32_t *shards, struct lh_error *error);
+
 /* Whether `name` can be an index's name. */
 bool lh_index_name_is_valid(struct lh_str name);
 

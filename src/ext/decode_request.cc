@@ -135,6 +135,20 @@ enum index_member { NAME, DIMENSION, DISTANCE, M, EF_CONSTRUCTION, EF_SEARCH, SH
 constexpr const char *index_names[] = {"name",      "dimension", "distance", "m", "ef_construction",
                                        "ef_search", "shards"};
 
+constexpr const char *reshard_names[] = {"shards"};
+
+enum lh_status read_reshard(const context &c, document &doc, object &root, uint32_t *shards)
+{
+    unsigned seen = 0;
+    enum lh_status status = each_member(c, root, reshard_names, seen, [&](unsigned, value v) {
+        return read_integer(c, "shards", v, 1, LH_SHARDS_MAX, *shards);
+    });
+    if (status == LH_OK && seen == 0) {
+        status = refuse(c, "shards", LH_INVALID_ARGUMENT, "is missing");
+    }
+    return status == LH_OK ? close(c, doc) : status;
+}
+
 enum lh_status read_index(const context &c, document &doc, object &root,
                           struct lh_index_request *request)
 {
@@ -208,6 +222,24 @@ extern "C" enum lh_status lh_decode_index(struct lh_decoder *decoder, struct lh_
         status = open(c, doc, root);
         if (status == LH_OK) {
             status = read_index(c, doc, root, request);
+        }
+    }
+    shrink(decoder);
+    return status;
+}
+
+extern "C" enum lh_status lh_decode_reshard(struct lh_decoder *decoder, struct lh_buf *body,
+                                            uint32_t *shards, struct lh_error *error)
+{
+    document doc;
+    object root;
+    *shards = 0;
+    enum lh_status status = pad(body, error);
+    if (status == LH_OK) {
+        context c = {decoder, error, {body->ptr, body->len}};
+        status = open(c, doc, root);
+        if (status == LH_OK) {
+            status = read_reshard(c, doc, root, shards);
         }
     }
     shrink(decoder);

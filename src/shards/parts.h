@@ -62,6 +62,7 @@ struct lh_part {
     struct lh_msg head; /* type is LH_MSG_PART; lane by kind */
     enum lh_part_kind kind;
     enum lh_status status;
+    bool is_discard; /* DROP of a shard that no index has any more */
     struct lh_shard *shard;
     uint32_t number;               /* which of the index's shards */
     void *request;                 /* whose part this is: the gatherer's business */

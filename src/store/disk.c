@@ -3,11 +3,20 @@
 #include "store/disk.h"
 
 #include <assert.h>
+#include <errno.h>
 
 void lh_disk_destroy(struct lh_disk *disk)
 {
     if (disk != NULL)
         disk->calls->destroy(disk);
+}
+
+enum lh_status lh_disk_status(int result)
+{
+    if (result == 0)
+        return LH_OK;
+    bool is_full = result == -ENOSPC || result == -EDQUOT || result == -EFBIG;
+    return is_full ? LH_NO_SPACE : LH_DISK_FAILED;
 }
 
 const char *lh_disk_name(const struct lh_disk *disk)

@@ -97,6 +97,9 @@ LH_MUST_USE enum lh_status lh_disk_open_plain(const char *root, struct lh_disk *
                                               struct lh_error *error);
 void lh_disk_destroy(struct lh_disk *disk);
 
+/* What 0 or -errno means to a client: LH_OK, LH_NO_SPACE or LH_DISK_FAILED. */
+enum lh_status lh_disk_status(int result);
+
 const char *lh_disk_name(const struct lh_disk *disk);
 
 /* Queues a chain; nothing has started when this returns. Cannot fail: errors come to `done`. */

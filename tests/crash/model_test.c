@@ -33,7 +33,7 @@
         }                                                                    \
     } while (0)
 
-enum kind { OP_CREATE, OP_DROP, OP_ADD, OP_DELETE, OP_CHECKPOINT };
+enum kind { OP_CREATE, OP_DROP, OP_ADD, OP_DELETE, OP_CHECKPOINT, OP_RESHARD };
 
 struct change {
     uint32_t id;
@@ -143,6 +143,7 @@ static void apply(struct model *model, const struct op *op)
             model->items[op->name][op->changes[i].id] = (struct item){0};
         break;
     case OP_CHECKPOINT:
+    case OP_RESHARD:
         break;
     }
 }
@@ -283,14 +284,16 @@ static void fill_batch(struct run *run, struct op *op, struct lh_request *reques
 
 static void send_op(struct run *run)
 {
-    static const enum lh_op ops[] = {LH_OP_INDEX_CREATE, LH_OP_INDEX_DROP, LH_OP_ADD,
-                                     LH_OP_ITEMS_DELETE, LH_OP_INDEX_CHECKPOINT};
+    static const enum lh_op ops[] = {
+        LH_OP_INDEX_CREATE, LH_OP_INDEX_DROP,       LH_OP_ADD,
+        LH_OP_ITEMS_DELETE, LH_OP_INDEX_CHECKPOINT, LH_OP_INDEX_RESHARD};
     struct op *op = &run->ops[run->op_count];
     uint32_t draw = below(run, 100);
     op->kind = draw < 12   ? OP_CREATE
                : draw < 17 ? OP_DROP
                : draw < 70 ? OP_ADD
-               : draw < 88 ? OP_DELETE
+               : draw < 84 ? OP_DELETE
+               : draw < 92 ? OP_RESHARD
                            : OP_CHECKPOINT;
     op->name = below(run, NAMES);
     op->count = 1 + below(run, 8);
@@ -306,6 +309,8 @@ static void send_op(struct run *run)
         request->create.ef_search = 20;
         request->create.shards = below(run, 2) * (1 + below(run, 3));
     }
+    if (op->kind == OP_RESHARD)
+        request->create.shards = 1 + below(run, 4);
     if (op->kind == OP_ADD || op->kind == OP_DELETE)
         fill_batch(run, op, request);
     lh_sim_server_send(&run->server, request);
