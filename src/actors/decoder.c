@@ -10,6 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* What a search's answer takes, as it is found and as text: an expectation, since only the shards
+ * know ids and metadata. What it is counted for is in gateway.c. */
+#define ANSWER_SMALL_BYTES  65536u
+#define RESULT_BYTES        128u  /* id and distance */
+#define RESULT_META_BYTES   1024u /* most are shorter */
+#define RESULT_NUMBER_BYTES 16u   /* of its vector: a float32, and about 12 characters */
+
 static enum lh_status hash_items(struct lh_request *request)
 {
     const struct lh_batch *batch = &request->batch;
@@ -30,6 +37,18 @@ static enum lh_status decode_search(struct lh_decoder *decoder, struct lh_reques
     request->batch = request->search.queries;
     request->search.queries = (struct lh_batch){0};
     return LH_OK;
+}
+
+static uint64_t expected_answer_bytes(const struct lh_request *request)
+{
+    const struct lh_search_request *search = &request->search;
+    uint64_t results = (uint64_t)request->batch.count * search->k;
+    uint64_t result_bytes = RESULT_BYTES;
+    if (search->with_metadata)
+        result_bytes += RESULT_META_BYTES;
+    if (search->with_vector)
+        result_bytes += (uint64_t)request->batch.dimension * RESULT_NUMBER_BYTES;
+    return results * result_bytes;
 }
 
 static enum lh_status decode(struct lh_decoder *decoder, struct lh_request *request)
@@ -84,8 +103,14 @@ static void handle_decode(struct lh_decoder_actor *self, struct lh_request *requ
         answer(self, request);
         return;
     }
-    request->stage = LH_STAGE_ROUTE;
-    status = lh_actor_send(self->vectord, &request->head);
+    if (request->op == LH_OP_SEARCH && expected_answer_bytes(request) > ANSWER_SMALL_BYTES) {
+        request->answer_bytes = expected_answer_bytes(request);
+        request->stage = LH_STAGE_ADMIT;
+        status = lh_mailbox_push(self->gateway, &request->head);
+    } else {
+        request->stage = LH_STAGE_ROUTE;
+        status = lh_actor_send(self->vectord, &request->head);
+    }
     assert(status == LH_OK);
 }
 

@@ -3,7 +3,11 @@
  * A request that needs shards takes a credit of its lane and gives it back with its answer. Out of
  * credit it waits here, and as a connection has one request in flight, its socket is not read
  * meanwhile; when too many wait, the answer is 503. (Every request touches every shard of its
- * index, so one count a lane says the same as one a shard and lane.) */
+ * index, so one count a lane says the same as one a shard and lane.)
+ *
+ * Credits bound what small answers can take. A search that asks for much comes back here once it is
+ * decoded, with the bytes that its answer is expected to take, and goes on when all such answers
+ * that are in flight leave room for it; at least one always does. */
 #include "actors/gateway.h"
 
 #include "base/clock.h"
@@ -129,6 +133,13 @@ static bool needs_decoding(const struct lh_request *request)
     }
 }
 
+static void send_to(struct lh_actor *to, struct lh_request *request)
+{
+    enum lh_status status = lh_actor_send(to, &request->head);
+    assert(status == LH_OK); /* the actors stop after the loop */
+    (void)status;
+}
+
 static void dispatch(struct lh_gateway *gateway, struct lh_request *request)
 {
     struct lh_actor *to = &gateway->vectord->actor;
@@ -137,9 +148,7 @@ static void dispatch(struct lh_gateway *gateway, struct lh_request *request)
         request->stage = LH_STAGE_DECODE;
         to = request->decoder;
     }
-    enum lh_status status = lh_actor_send(to, &request->head);
-    assert(status == LH_OK); /* the actors stop after the loop */
-    (void)status;
+    send_to(to, request);
 }
 
 static void answer_error(struct lh_gateway *gateway, struct lh_request *request)
@@ -154,7 +163,7 @@ static void answer_error(struct lh_gateway *gateway, struct lh_request *request)
     lh_http_answer_error(call, &request->error);
 }
 
-/* Ends a request that never left: it holds no credit. */
+/* Ends a request that the shards have not seen. */
 static void refuse(struct lh_gateway *gateway, struct lh_request *request)
 {
     if (request->stream != NULL) {
@@ -162,9 +171,7 @@ static void refuse(struct lh_gateway *gateway, struct lh_request *request)
         return;
     }
     answer_error(gateway, request);
-    lh_http_server_body_done(gateway->http, request->body_bytes);
-    lh_request_destroy(request);
-    gateway->in_flight--;
+    lh__gateway_release(gateway, request);
 }
 
 void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request)
@@ -221,9 +228,36 @@ void lh__gateway_give_credit(struct lh_gateway *gateway, struct lh_request *requ
     admit_waiting(gateway, lane);
 }
 
+static void admit_answers(struct lh_gateway *gateway)
+{
+    struct lh_msg_queue *waiting = &gateway->waiting_answers;
+    while (waiting->first != NULL) {
+        struct lh_request *request = (struct lh_request *)waiting->first;
+        uint64_t bytes = gateway->answer_bytes + request->answer_bytes;
+        if (gateway->answer_bytes > 0 && bytes > gateway->options.answer_bytes_max)
+            return;
+        lh_msg_queue_take(waiting);
+        gateway->answer_bytes = bytes;
+        request->holds_answer_bytes = true;
+        request->stage = LH_STAGE_ROUTE;
+        send_to(&gateway->vectord->actor, request);
+    }
+}
+
+static void give_answer_bytes(struct lh_gateway *gateway, struct lh_request *request)
+{
+    if (!request->holds_answer_bytes)
+        return;
+    request->holds_answer_bytes = false;
+    assert(gateway->answer_bytes >= request->answer_bytes);
+    gateway->answer_bytes -= request->answer_bytes;
+    admit_answers(gateway);
+}
+
 void lh__gateway_release(struct lh_gateway *gateway, struct lh_request *request)
 {
     lh__gateway_give_credit(gateway, request);
+    give_answer_bytes(gateway, request);
     lh_http_server_body_done(gateway->http, request->body_bytes);
     lh_request_destroy(request);
     gateway->in_flight--;
@@ -239,7 +273,13 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
             lh_http_server_finish(gateway->http);
         return;
     }
-    assert(msg->type == LH_MSG_REQUEST && request->stage == LH_STAGE_ANSWER);
+    assert(msg->type == LH_MSG_REQUEST);
+    if (request->stage == LH_STAGE_ADMIT) {
+        lh_msg_queue_put(&gateway->waiting_answers, msg);
+        admit_answers(gateway);
+        return;
+    }
+    assert(request->stage == LH_STAGE_ANSWER);
     if (request->stream != NULL) {
         lh__gateway_give_credit(gateway, request);
         lh__ndjson_back(gateway, request);
@@ -253,10 +293,9 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
     lh__gateway_release(gateway, request);
 }
 
-/* Searches that have waited for a credit past their deadline. The oldest stands first. */
-static void expire_waiting(struct lh_gateway *gateway)
+/* Searches that have waited past their deadline. The oldest stands first. */
+static void expire(struct lh_gateway *gateway, struct lh_msg_queue *waiting)
 {
-    struct lh_msg_queue *waiting = &gateway->waiting[LH_LANE_EXPRESS];
     uint64_t now = lh_clock_ns();
     while (waiting->first != NULL) {
         struct lh_request *request = (struct lh_request *)waiting->first;
@@ -282,7 +321,8 @@ void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
     bool is_over = gateway->is_stopping && gateway->in_flight == 0;
-    expire_waiting(gateway);
+    expire(gateway, &gateway->waiting[LH_LANE_EXPRESS]);
+    expire(gateway, &gateway->waiting_answers);
     if (gateway->is_tick_out || gateway->tick.is_stop)
         return;
     uint64_t now = lh_clock_ns();

@@ -13,6 +13,7 @@ struct lh_gateway_options {
     uint32_t add_credits;    /* bulk requests in flight */
     uint64_t search_timeout_ms;
     enum lh_durability durability; /* what is configured; a request may ask for less */
+    uint64_t answer_bytes_max;     /* expected of large answers in flight; past it they wait */
     const struct lh_log *log;
 };
 
@@ -27,6 +28,8 @@ struct lh_gateway {
     uint32_t worker_count;
     uint32_t credits[LH_LANES];            /* left */
     struct lh_msg_queue waiting[LH_LANES]; /* admitted, out of credit: their sockets are not read */
+    struct lh_msg_queue waiting_answers;   /* decoded: until large answers have room */
+    uint64_t answer_bytes;                 /* expected of large answers in flight */
     uint64_t in_flight;                    /* requests that exist */
     uint32_t streams;                      /* NDJSON bodies that are being read */
     uint64_t refused;                      /* 503 for want of credit */

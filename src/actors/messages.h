@@ -36,6 +36,7 @@ enum lh_op {
 /* Where a request is on its way; decides what its receiver does with it. */
 enum lh_stage {
     LH_STAGE_DECODE,  /* at a decoder: the body becomes a batch */
+    LH_STAGE_ADMIT,   /* at the gateway: decoded, and its answer will be large */
     LH_STAGE_ROUTE,   /* at vectord: new */
     LH_STAGE_RESERVE, /* at vectord: its shards are making room for an add */
     LH_STAGE_LOG,     /* at the persister: it becomes a record of the log */
@@ -118,6 +119,8 @@ struct lh_request {
     struct lh_buf answer;
     struct lh_ndjson *stream; /* NULL unless op is LH_OP_NDJSON */
     bool holds_credit;
+    uint64_t answer_bytes;   /* what a large answer is expected to take; 0: a small one */
+    bool holds_answer_bytes; /* they are in the gateway's account */
 };
 
 _Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message");

@@ -213,6 +213,7 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         .add_credits = (uint32_t)lh_config_integer(config, "server.add_credits"),
         .search_timeout_ms = lh_config_integer(config, "server.search_timeout"),
         .durability = durability_of(config),
+        .answer_bytes_max = lh_config_integer(config, "server.body_bytes_in_flight_max"),
         .log = &server->log,
     };
     lh_log_level_parse(lh_config_string(config, "log.level"), &server->log.level);

@@ -91,10 +91,12 @@ enum lh_disk_io { LH_DISK_AUTO, LH_DISK_URING, LH_DISK_BLOCKING };
 LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io io,
                                                struct lh_disk **disk, char note[160],
                                                struct lh_error *error);
-/* Nothing may be in flight. The lock goes with it. */
+
 /* Opens a folder that is there for reading, without its lock: nothing may be submitted. */
 LH_MUST_USE enum lh_status lh_disk_open_plain(const char *root, struct lh_disk **disk,
                                               struct lh_error *error);
+
+/* Nothing may be in flight. The lock goes with it. */
 void lh_disk_destroy(struct lh_disk *disk);
 
 /* What 0 or -errno means to a client: LH_OK, LH_NO_SPACE or LH_DISK_FAILED. */

@@ -21,7 +21,6 @@
 
 #define NAME_BYTES 32u
 #define COPY_BYTES (64u << 10)
-#define UNANSWERED 65536u /* runs of a disk without an answer: it has gone */
 
 struct segment {
     uint64_t sequence;
@@ -56,34 +55,6 @@ struct recovery {
 };
 
 /* ---- operations, waited for ---- */
-
-struct waiting {
-    unsigned left;
-    int result;
-};
-
-static void on_waited(struct lh_disk_op *op)
-{
-    struct waiting *waiting = op->arg;
-    if (op->result != 0 && op->result != -ECANCELED && waiting->result == 0)
-        waiting->result = op->result;
-    waiting->left--;
-}
-
-int lh__wal_run(struct lh_disk *disk, struct lh_disk_op *chain)
-{
-    struct waiting waiting = {0};
-    for (struct lh_disk_op *op = chain; op != NULL; op = op->next) {
-        op->done = on_waited;
-        op->arg = &waiting;
-        waiting.left++;
-    }
-    lh_disk_submit(disk, chain);
-    for (unsigned silent = 0; waiting.left > 0 && silent < UNANSWERED; silent++)
-        if (lh_disk_run(disk, true))
-            silent = 0;
-    return waiting.left > 0 ? -EIO : waiting.result;
-}
 
 static int run_one(struct lh_disk *disk, struct lh_disk_op op)
 {
@@ -451,6 +422,23 @@ static int copy(struct recovery *r, uint64_t len, const char *to)
     return result == 0 ? change_name(r->disk, temp, to) : result;
 }
 
+/* The last segment before the bad one ends where its records that count end: the bad one may have
+ * superseded what is behind them, and will not be there to say so. */
+static int cut_before(struct recovery *r, char path[LH__WAL_PATH_BYTES])
+{
+    size_t i = r->bad;
+    int result;
+    while (i > 0 && r->segments[i - 1].last_lsn == 0)
+        i--;
+    if (i-- == 0)
+        return 0;
+    lh__wal_reader_close(&r->reader);
+    lh__wal_path(r->segments[i].sequence, LH__WAL_SEGMENT_SUFFIX, path);
+    result = lh__wal_reader_open(&r->reader, path);
+    r->segments[i].bytes = r->segments[i].end;
+    return result == 0 ? copy(r, r->segments[i].end, path) : result;
+}
+
 /* All from the bad record on, the last segment first: so what is left to do is always at the end
  * of the log, where the next start finds it. */
 static enum lh_status quarantine(struct recovery *r)
@@ -463,6 +451,8 @@ static enum lh_status quarantine(struct recovery *r)
         return LH_OK;
     snprintf(suffix, sizeof suffix, LH__WAL_SEGMENT_SUFFIX ".corrupt-%" PRIu64,
              lh_clock_wall_ms() / 1000);
+    if (!is_part)
+        result = cut_before(r, path);
     for (size_t i = r->count; i-- > r->bad + (is_part ? 1 : 0) && result == 0;) {
         lh__wal_path(r->segments[i].sequence, LH__WAL_SEGMENT_SUFFIX, path);
         lh__wal_path(r->segments[i].sequence, suffix, to);

@@ -318,3 +318,35 @@ void lh__wal_remove_released(struct lh_wal *wal)
         .kind = LH_DISK_SYNC_FOLDER, .path = LH__WAL_FOLDER, .done = on_removed, .arg = wal};
     lh_disk_submit(wal->options.disk, &ops[0]);
 }
+
+/* ---- operations, waited for ---- */
+
+#define UNANSWERED 65536u /* runs of a disk without an answer: it has gone */
+
+struct waiting {
+    unsigned left;
+    int result;
+};
+
+static void on_waited(struct lh_disk_op *op)
+{
+    struct waiting *waiting = op->arg;
+    if (op->result != 0 && op->result != -ECANCELED && waiting->result == 0)
+        waiting->result = op->result;
+    waiting->left--;
+}
+
+int lh__wal_run(struct lh_disk *disk, struct lh_disk_op *chain)
+{
+    struct waiting waiting = {0};
+    for (struct lh_disk_op *op = chain; op != NULL; op = op->next) {
+        op->done = on_waited;
+        op->arg = &waiting;
+        waiting.left++;
+    }
+    lh_disk_submit(disk, chain);
+    for (unsigned silent = 0; waiting.left > 0 && silent < UNANSWERED; silent++)
+        if (lh_disk_run(disk, true))
+            silent = 0;
+    return waiting.left > 0 ? -EIO : waiting.result;
+}

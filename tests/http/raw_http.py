@@ -87,10 +87,18 @@ class RawClient:
             assert "content-length" not in headers
         elif not to_head:
             size = int(headers["content-length"])
-        while len(self.buffer) < size:
-            assert self.fill(), "closed within a body"
-        body, self.buffer = self.buffer[:size], self.buffer[size:]
-        return Answer(code, headers, body)
+        return Answer(code, headers, self.take(size))
+
+    def take(self, size):
+        pieces = [self.buffer]
+        missing = size - len(self.buffer)
+        while missing > 0:
+            pieces.append(self.sock.recv(1 << 20))
+            assert pieces[-1], "closed within a body"
+            missing -= len(pieces[-1])
+        whole = b"".join(pieces)
+        self.buffer = whole[size:]
+        return whole[:size]
 
     def is_quiet(self, seconds):
         """Nothing comes for so long."""

@@ -5,6 +5,7 @@ import json
 import random
 import resource
 import threading
+import time
 
 import pytest
 
@@ -292,6 +293,62 @@ def test_answers_that_would_pass_twice_the_limit_together_become_503(unread):
         client.send(get())
         assert client.answer().status == 200
         client.close()
+
+
+def highest_bytes(server):
+    with open(f"/proc/{server.process.pid}/status") as status:
+        return next(int(row.split()[1]) for row in status if row.startswith("VmHWM:")) * 1024
+
+
+def test_many_large_answers_at_once_take_turns():
+    """100 answers of 200 vectors each: 160 MB as they are found, 460 MB as text."""
+    dimension = 2000
+    settings = ("server.body_bytes_in_flight_max=32MiB", "server.body_bytes_max=16MiB",
+                "server.search_timeout=10m", "vectord.shards=1", "server.decoders=1")
+    with Server(*settings) as server, server.client(timeout=120) as client:
+        index = client.create("a", dimension, m=8, ef_construction=20)
+        for batch in range(4):
+            index.add(random_items(GAUSS, str(batch), 75, dimension))
+        vector = to_base64(random_vector(GAUSS, dimension))
+        search = post(index.path + "/search",
+                      {"vector": vector, "k": 200, "ef": 300, "with_vector": True})
+        before = highest_bytes(server)
+
+        def ask():
+            one = server.connect(timeout=120)
+            one.send(search)
+            answer = one.answer()
+            assert answer.status == 200, answer
+            assert answer.body.count(b'"vector":[') == 200
+            one.close()
+
+        in_parallel(*[ask] * 100)
+        if not server.is_sanitized():
+            assert highest_bytes(server) - before < 90 << 20
+        # Small searches do not stand behind large ones; and what passes the limit goes alone.
+        large = send(server, index.path + "/search", {"vectors": [vector] * 8, "k": 200, "ef": 300,
+                                                      "with_vector": True})
+        assert len(index.search(vector, k=3)) == 3
+        answer = large.answer()
+        assert answer.status == 200 and answer.body.count(b'"vector":[') == 1600
+        large.close()
+
+
+def test_a_large_search_that_waited_past_its_timeout_is_answered_503():
+    settings = ("server.body_bytes_in_flight_max=8MiB", "server.body_bytes_max=8MiB",
+                "server.search_timeout=300ms", "vectord.shards=1")
+    with Server(*settings) as server, server.client() as client:
+        index = client.create("a", 32)
+        index.add(random_items(GAUSS, "i", 3000, 32))
+        body = {"vectors": [random_vector(GAUSS, 32)] * 500, "k": 500, "ef": 4000}
+        sockets = [send(server, index.path + "/search", body) for _ in range(8)]
+        answers = [one.answer() for one in sockets]
+        late = [answer for answer in answers if answer.status == 503]
+        assert len(late) >= 6 and {answer.code for answer in late} == {"deadline_exceeded"}
+        assert server.metric("lakehouse_requests_in_flight") == 0
+        assert server.metric("lakehouse_credits") == 1024 + 256
+        for one in sockets:
+            one.close()
 
 
 # ---- clients ----

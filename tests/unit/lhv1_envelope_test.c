@@ -194,7 +194,8 @@ static void assert_refused(const char *from, const char *to, const char *want)
     replaced(&json, two_shards_json, from, to);
     lhv1_seal(&file, lh_buf_str(&json), 2);
     assert_int_equal(read_file(&file, FILE_BYTES, &envelope, &error), LH_CORRUPT);
-    if (!lh_str_has_prefix(lh_str_of(error.text), LH_STR("byte ")) ||
+    if (!lh_str_is_utf8(lh_str_of(error.text)) ||
+        !lh_str_has_prefix(lh_str_of(error.text), LH_STR("byte ")) ||
         strstr(error.text, want) == NULL)
         fail_msg("%s -> %s: \"%s\", not \"%s\"", from, to, error.text, want);
     lh_buf_deinit(&json);
@@ -276,7 +277,71 @@ static void shards_and_counts_agree(void **state)
     assert_refused("\"shards\":2,", "\"shards\":3,", "shards: 2, params.shards says 3");
     assert_refused("\"count\":7", "\"count\":8", "they hold 7 items, count says 8");
     assert_refused("\"shards\":[", "\"shards\":{},\"x\":[", "\"x\" is no member");
+    assert_refused(strstr(two_shards_json, "[{"), "7,\"created_at\":\"2026-11-21T07:58:56.123Z\"}",
+                   "shards: must be an array");
     assert_refused("[{\"offset\":4096", "[7,{\"offset\":4096", "shards: must be an object");
+}
+
+/* An error is shown to people and sent as JSON: it stays short, and its text UTF-8. */
+static void a_long_value_is_cut_between_characters(void **state)
+{
+    for (int odd = 0; odd < 2; odd++) {
+        char name[128] = "\"";
+        char want[128] = "params.name: \"";
+        strcat(name, odd ? "x" : "");
+        strcat(want, odd ? "x" : "");
+        for (int i = 0; i < 50; i++)
+            strcat(name, "é");
+        for (int i = 0; i < 19; i++) /* 39 or 40 bytes with the quote */
+            strcat(want, "é");
+        strcat(name, "\"");
+        strcat(want, " cannot be");
+        assert_refused("\"words\"", name, want);
+    }
+}
+
+static void an_envelope_must_fit_its_room(void **state)
+{
+    struct lh_buf json = LH_BUF_EMPTY;
+    struct lh_buf file = LH_BUF_EMPTY;
+    struct lh_lhv1_envelope envelope;
+    struct lh_error error;
+    lh_buf_append_str(&json, lh_str_of(two_shards_json));
+    while (json.len < 4096 - 16) /* as long as can be */
+        lh_buf_append_char(&json, ' ');
+    lhv1_seal(&file, lh_buf_str(&json), 2);
+    assert_int_equal(read_file(&file, FILE_BYTES, &envelope, &error), LH_OK);
+    lh_lhv1_envelope_deinit(&envelope);
+    file.len = 0;
+    lh_buf_append_char(&json, ' ');
+    lhv1_seal(&file, lh_buf_str(&json), 2);
+    assert_int_equal(read_file(&file, FILE_BYTES, &envelope, &error), LH_CORRUPT);
+    assert_string_equal(error.text, "byte 4: an envelope of 4081 bytes, at most 4080 fit");
+    lh_buf_deinit(&json);
+    lh_buf_deinit(&file);
+}
+
+static void a_disk_that_cannot_be_read_is_no_damaged_file(void **state)
+{
+    struct lh_lhv1_envelope envelope = two_shards();
+    struct lh_lhv1_envelope again;
+    struct lh_buf file = LH_BUF_EMPTY;
+    struct memory_disk disk;
+    struct lh_error error;
+    int reads = 0;
+    assert_int_equal(lh_lhv1_envelope_encode(&envelope, &file), LH_OK);
+    disk = memory_disk_of(&file);
+    disk.file_bytes = FILE_BYTES;
+    for (;; reads++) {
+        disk.reads_left = reads;
+        if (lh_lhv1_envelope_read(&disk.disk, 0, &again, &error) == LH_OK)
+            break;
+        assert_int_equal(error.status, LH_IO);
+        assert_int_equal(error.sys_errno, EIO);
+    }
+    assert_true(reads >= 3); /* head, text, checksum */
+    lh_lhv1_envelope_deinit(&again);
+    lh_buf_deinit(&file);
 }
 
 static void an_unknown_version_is_refused_by_its_number(void **state)
@@ -342,6 +407,9 @@ int main(void)
         cmocka_unit_test(members_are_there_once_and_known),
         cmocka_unit_test(sections_lie_apart_in_order_inside_the_file),
         cmocka_unit_test(shards_and_counts_agree),
+        cmocka_unit_test(a_long_value_is_cut_between_characters),
+        cmocka_unit_test(an_envelope_must_fit_its_room),
+        cmocka_unit_test(a_disk_that_cannot_be_read_is_no_damaged_file),
         cmocka_unit_test(an_unknown_version_is_refused_by_its_number),
         cmocka_unit_test(what_is_no_envelope_is_refused),
         cmocka_unit_test(paths_follow_the_name),

@@ -211,6 +211,29 @@ static void an_index_with_deleted_items_loads(void **state)
     all_deinit(&all);
 }
 
+static void a_disk_that_cannot_be_read_is_no_damaged_file(void **state)
+{
+    struct lh_buf file = LH_BUF_EMPTY;
+    struct lh_lhv1_go *reader;
+    struct lh_batch batch;
+    struct lh_error error;
+    read_golden("go_euclidean_140x5_deleted", ".lhv1", &file);
+    for (int reads = 0; reads < 3; reads++) { /* the head, the envelope, the graph */
+        struct memory_disk disk = memory_disk_of(&file);
+        disk.reads_left = reads;
+        assert_int_equal(lh_lhv1_go_open(&disk.disk, 0, &reader, &error), LH_IO);
+        assert_int_equal(error.sys_errno, EIO);
+    }
+    struct memory_disk disk = memory_disk_of(&file);
+    disk.reads_left = 3; /* what is in the window needs no more */
+    assert_int_equal(lh_lhv1_go_open(&disk.disk, 0, &reader, &error), LH_OK);
+    assert_int_equal(lh_lhv1_go_next(reader, &batch, &error), LH_OK);
+    lh_batch_deinit(&batch);
+    assert_int_equal(lh_lhv1_go_next(reader, &batch, &error), LH_NOT_FOUND);
+    lh_lhv1_go_close(reader);
+    lh_buf_deinit(&file);
+}
+
 static void a_golden_file_cut_anywhere_is_refused(void **state)
 {
     struct lh_buf file = LH_BUF_EMPTY;
@@ -634,6 +657,7 @@ int main(void)
         cmocka_unit_test(a_file_of_the_daemon_loads_with_all_that_went_in),
         cmocka_unit_test(an_empty_index_loads),
         cmocka_unit_test(an_index_with_deleted_items_loads),
+        cmocka_unit_test(a_disk_that_cannot_be_read_is_no_damaged_file),
         cmocka_unit_test(a_golden_file_cut_anywhere_is_refused),
         cmocka_unit_test(wrong_params_are_refused),
         cmocka_unit_test(wrong_metadata_maps_are_refused),

@@ -7,6 +7,7 @@
 #include "store/lhv1_go.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -17,6 +18,7 @@ struct memory_disk {
     struct lh_disk disk; /* first */
     const struct lh_buf *bytes;
     uint64_t file_bytes; /* more than bytes->len: zeros behind them */
+    int reads_left;      /* before a read fails with EIO; below 0: none does */
 };
 
 static inline int memory_disk_size(struct lh_disk *disk, int file, uint64_t *bytes)
@@ -33,6 +35,9 @@ static inline int memory_disk_read(struct lh_disk *disk, int file, void *bytes, 
     uint64_t there = memory->bytes->len;
     (void)file;
     *got = 0;
+    if (memory->reads_left == 0)
+        return -EIO;
+    memory->reads_left--;
     if (offset >= memory->file_bytes)
         return 0;
     *got = len < memory->file_bytes - offset ? len : memory->file_bytes - offset;
@@ -47,7 +52,7 @@ static const struct lh_disk_calls memory_disk_calls = {
 
 static inline struct memory_disk memory_disk_of(const struct lh_buf *bytes)
 {
-    return (struct memory_disk){{&memory_disk_calls}, bytes, bytes->len};
+    return (struct memory_disk){{&memory_disk_calls}, bytes, bytes->len, -1};
 }
 
 /* ---- the parts of a file ---- */
