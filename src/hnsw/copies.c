@@ -59,23 +59,23 @@ bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b)
     return key_equals(&x, &y);
 }
 
-/* One word into a hash: the multiplier is 2^64 over the golden ratio. */
-static uint64_t hash_word(uint64_t hash, uint32_t word)
+/* Two words at a time, each into a lane of its own; the multiplier is 2^64 over the golden ratio.
+ */
+static uint32_t hash_of(const struct lh_graph *graph, const struct lh__key *key)
 {
-    hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
-    return hash ^ hash >> 32;
-}
-
-static uint64_t hash_of(const struct lh_graph *graph, const struct lh__key *key)
-{
-    uint64_t hash = graph->options.seed;
-    uint32_t word;
-    for (size_t i = 0; i < key->length; i += sizeof word) {
-        memcpy(&word, (const char *)key->bytes + i, sizeof word);
-        hash = hash_word(hash, word);
+    uint64_t lanes[2] = {graph->options.seed, ~graph->options.seed};
+    uint64_t words[2] = {0};
+    for (size_t i = 0; i < key->length; i += sizeof words) {
+        size_t left = key->length - i;
+        memcpy(words, (const char *)key->bytes + i, left < sizeof words ? left : sizeof words);
+        for (uint32_t j = 0; j < 2; j++) {
+            lanes[j] = (lanes[j] ^ words[j]) * 0x9e3779b97f4a7c15ull;
+            lanes[j] ^= lanes[j] >> 32;
+        }
     }
-    memcpy(&word, &key->norm, sizeof word);
-    return hash_word(hash, word);
+    memcpy(words, &key->norm, sizeof key->norm);
+    uint64_t hash = (lanes[0] ^ lanes[1] << 1 ^ words[0]) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(hash >> 32);
 }
 
 /* The least power of two above `bucket`; 1 for bucket 0. */
@@ -85,17 +85,11 @@ static uint32_t width_of(uint32_t bucket)
 }
 
 /* Buckets that are not split yet hold what the next one will get. */
-static uint32_t *bucket_of(const struct lh_graph *graph, const struct lh__key *key)
+static uint32_t *bucket_of(const struct lh_graph *graph, uint32_t hash)
 {
     uint32_t width = width_of(graph->slots - 1);
-    uint32_t bucket = (uint32_t)hash_of(graph, key) & (width - 1);
+    uint32_t bucket = hash & (width - 1);
     return graph->t.buckets + (bucket < graph->slots ? bucket : bucket - width / 2);
-}
-
-static uint32_t *bucket_of_node(const struct lh_graph *graph, uint32_t node)
-{
-    struct lh__key key = key_of(graph, node);
-    return bucket_of(graph, &key);
 }
 
 /* A slot more: its bucket takes what is its own from the one that held it so far. */
@@ -109,25 +103,26 @@ void lh__copies_grow(struct lh_graph *graph)
     uint32_t *from = graph->t.buckets + (fresh - width_of(fresh) / 2);
     while (*from != LH__NIL) {
         uint32_t node = *from;
-        if (bucket_of_node(graph, node) == graph->t.buckets + fresh) {
-            *from = graph->t.next[node];
-            graph->t.next[node] = graph->t.buckets[fresh];
+        struct lh__hashed *hashed = &graph->t.hashed[node];
+        if (bucket_of(graph, hashed->hash) == graph->t.buckets + fresh) {
+            *from = hashed->next;
+            hashed->next = graph->t.buckets[fresh];
             graph->t.buckets[fresh] = node;
         } else {
-            from = &graph->t.next[node];
+            from = &hashed->next;
         }
     }
 }
 
 static uint32_t find(const struct lh_graph *graph, const struct lh__key *key)
 {
-    uint32_t node = graph->slots == 0 ? LH__NIL : *bucket_of(graph, key);
-    while (node != LH__NIL) {
+    uint32_t hash = hash_of(graph, key);
+    uint32_t node = graph->slots == 0 ? LH__NIL : *bucket_of(graph, hash);
+    for (; node != LH__NIL; node = graph->t.hashed[node].next) {
         struct lh__key other = key_of(graph, node);
-        if (key_equals(key, &other)) {
+        if (graph->t.hashed[node].hash == hash && key_equals(key, &other)) {
             break;
         }
-        node = graph->t.next[node];
     }
     return node;
 }
@@ -149,20 +144,22 @@ uint32_t lh__copies_find_row(const struct lh_graph *graph, const float *row,
 
 void lh__copies_insert(struct lh_graph *graph, uint32_t node)
 {
-    uint32_t *bucket = bucket_of_node(graph, node);
-    graph->t.next[node] = *bucket;
-    *bucket = node;
+    struct lh__key key = key_of(graph, node);
+    uint32_t hash = hash_of(graph, &key);
+    uint32_t *bucket = bucket_of(graph, hash);
+    graph->t.hashed[node] = (struct lh__hashed){*bucket, hash};
     graph->t.copies[node] = LH__NIL;
+    *bucket = node;
 }
 
 void lh__copies_erase(struct lh_graph *graph, uint32_t node)
 {
-    uint32_t *at = bucket_of_node(graph, node);
+    uint32_t *at = bucket_of(graph, graph->t.hashed[node].hash);
     while (*at != node) {
         assert(*at != LH__NIL);
-        at = &graph->t.next[*at];
+        at = &graph->t.hashed[*at].next;
     }
-    *at = graph->t.next[node];
+    *at = graph->t.hashed[node].next;
 }
 
 /* Makes `node`, which has no links, the first copy of `linked`. */

@@ -27,6 +27,12 @@ struct lh__incoming {
     uint32_t leading_up; /* of `links` */
 };
 
+/* A linked node in the hash table of copies.c. */
+struct lh__hashed {
+    uint32_t next; /* in its bucket */
+    uint32_t hash;
+};
+
 /* Everything about a node stands in tables indexed by its number, each one mapping that grows in
  * place or moves as a whole. A slot keeps its level, and so its blocks of upper links, for ever:
  * levels are drawn independently of vectors, so a reused slot is as good as a fresh one. */
@@ -42,7 +48,7 @@ struct lh__tables {
     uint8_t *levels;               /* and LH__LEVEL_FREE */
     uint32_t *upper_at;            /* first block of upper links, LH__NIL when the level is 0 */
     uint32_t *buckets;             /* first node of a bucket, as many buckets as slots; copies.c */
-    uint32_t *next;                /* of a linked node: the next in its bucket */
+    struct lh__hashed *hashed;     /* of a linked node */
     uint32_t *copies;              /* of a linked node: its first copy; of a copy: the next one */
     uint8_t *visited[LH__WALKS];   /* equals the walk's epoch: seen by its search */
 };

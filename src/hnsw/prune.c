@@ -33,25 +33,33 @@ static bool is_last(const struct lh_graph *graph, uint32_t from, uint32_t to)
                               : incoming->leading_up == 1 && lh__leads_up(graph, from, to);
 }
 
-/* Writes a list over the old one, and counts level-0 links. */
-void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
-                   const struct lh__selection *selection)
+static void write_list(struct lh_graph *graph, uint32_t node, uint32_t level,
+                       const struct lh__selection *selection)
 {
     uint32_t *links = lh__links(graph, node, level);
     uint32_t max = lh__links_max(graph, level);
     assert(selection->count <= max);
     lh__touch_links(graph, node);
-    if (level == 0) {
-        for (uint32_t i = 0; i < max && links[i] != LH__NIL; i++) {
-            lh__count_link(graph, node, links[i], -1u);
-        }
-        for (uint32_t i = 0; i < selection->count; i++) {
-            lh__count_link(graph, node, selection->nodes[i], 1);
-        }
-        graph->t.checked[node] = (uint8_t)selection->kept;
-    }
     memcpy(links, selection->nodes, selection->count * sizeof *links);
     memset(links + selection->count, 0xff, (max - selection->count) * sizeof *links);
+    if (level == 0) {
+        graph->t.checked[node] = (uint8_t)selection->kept;
+    }
+}
+
+/* Writes a list over the old one, and counts level-0 links. */
+void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
+                   const struct lh__selection *selection)
+{
+    const uint32_t *links = lh__links(graph, node, level);
+    uint32_t count = level == 0 ? lh__links_count(graph, links, 0) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        lh__count_link(graph, node, links[i], -1u);
+    }
+    write_list(graph, node, level, selection);
+    for (uint32_t i = 0; level == 0 && i < selection->count; i++) {
+        lh__count_link(graph, node, selection->nodes[i], 1);
+    }
 }
 
 /* Stable, so that of equally near ones the older stay first. */
@@ -110,6 +118,36 @@ static void keep_last_links(struct lh_graph *graph, uint32_t node, const uint32_
     }
 }
 
+/* Writes what was chosen of the links and a newcomer, counting only what changes: `chosen` has the
+ * order of `candidates`. False, with nothing done, when a link that must stay was not chosen. */
+static bool write_changes(struct lh_graph *graph, uint32_t node, uint32_t newcomer,
+                          const struct lh__candidates *candidates,
+                          const struct lh__selection *chosen)
+{
+    uint32_t dropped[2 * LH_M_MAX + 1];
+    uint32_t dropped_count = 0, at = 0;
+    bool takes_newcomer = true;
+    for (uint32_t i = 0; i < candidates->count; i++) {
+        if (at < chosen->count && chosen->nodes[at] == candidates->nodes[i]) {
+            at++;
+        } else if (candidates->nodes[i] == newcomer) {
+            takes_newcomer = false;
+        } else if (is_last(graph, node, candidates->nodes[i])) {
+            return false;
+        } else {
+            dropped[dropped_count++] = candidates->nodes[i];
+        }
+    }
+    for (uint32_t i = 0; i < dropped_count; i++) {
+        lh__count_link(graph, node, dropped[i], -1u);
+    }
+    if (takes_newcomer) {
+        lh__count_link(graph, node, newcomer, 1);
+    }
+    write_list(graph, node, 0, chosen);
+    return true;
+}
+
 static void prune(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
                   float distance)
 {
@@ -132,10 +170,12 @@ static void prune(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_
     struct lh__selection selection = {
         .distances = chosen_distances, .nodes = chosen, .keep = max, .alpha = graph->alpha};
     graph->kernels->select(graph, &candidates, &selection);
-    if (level == 0) {
+    if (level > 0) {
+        write_list(graph, node, level, &selection);
+    } else if (!write_changes(graph, node, other, &candidates, &selection)) {
         keep_last_links(graph, node, links, max, &selection);
+        lh__links_set(graph, node, 0, &selection);
     }
-    lh__links_set(graph, node, level, &selection);
 }
 
 void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,

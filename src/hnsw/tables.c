@@ -30,7 +30,7 @@ static size_t stride_of(const struct lh_graph *graph, size_t i)
         sizeof(uint8_t),
         sizeof(uint32_t),
         sizeof(uint32_t),
-        sizeof(uint32_t),
+        sizeof(struct lh__hashed),
         sizeof(uint32_t),
         sizeof(uint8_t),
         sizeof(uint8_t),

@@ -1,0 +1,262 @@
+/* What writing a section costs the shard that is written, and what loading it costs.
+ *
+ * Fills one shard with the rows (--rounds 3: with three times as many, the others mixed from two
+ * rows each), then writes its section in slices of 256 KiB with a batch of adds or updates behind
+ * each, as a worker does. Reports the longest of everything that a request may have to wait for:
+ * begin, slice, batch, end; the rate of changes before and meanwhile; the memory of images. Then
+ * loads the section. One thread, and its processor time throughout: on a shared machine, the clock
+ * has the pauses of others in it. */
+#include "lib/bench.h"
+
+#include "shards/placement.h"
+#include "shards/section.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define ID_BYTES    16u
+#define CHANGES     16u /* in one batch */
+#define SLICE_BYTES (256u << 10)
+#define STEP_NODES  1024u
+
+struct bench {
+    const struct lh_bench_options *options;
+    const struct lh_dataset *data;
+    struct lh_shard *shard;
+    float *changes;
+    uint32_t added; /* ids below this number have come */
+    uint32_t mixed; /* random numbers so far */
+    double longest; /* batch */
+};
+
+/* A vector that the shard does not have: a row, and some of another one. */
+static void mixed_row(const struct lh_dataset *data, uint32_t row, uint32_t other, float *out)
+{
+    const float *a = data->rows + (size_t)row * data->dimension;
+    const float *b = data->rows + (size_t)other * data->dimension;
+    for (uint32_t i = 0; i < data->dimension; i++)
+        out[i] = a[i] + 0.5f * b[i];
+}
+
+/* One batch that the server could have decoded: items [from, from + count). */
+static void apply(struct bench *bench, uint32_t from, const float *rows, uint32_t count)
+{
+    char ids[CHANGES][ID_BYTES];
+    struct lh_batch_item items[CHANGES];
+    uint32_t numbers[CHANGES];
+    uint64_t hashes[CHANGES];
+    const struct lh_dataset *data = bench->data;
+    struct lh_shard_room need = {.nodes = count}, unused = {0};
+    struct lh_shard_counts counts = {0};
+    struct lh_batch batch = {.count = count,
+                             .dimension = data->dimension,
+                             .items = items,
+                             .rows = (float *)rows,
+                             .odd_item = LH_NO_ITEM,
+                             .zero_item = LH_NO_ITEM};
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(ids[i], sizeof ids[i], "item-%08u", from + i);
+        items[i] = (struct lh_batch_item){.id = lh_str_of(ids[i]), .dimension = data->dimension};
+        hashes[i] = lh_placement_hash(items[i].id);
+        numbers[i] = i;
+        need.bytes += lh_shard_item_bytes(&items[i]);
+    }
+    double start = lh_bench_cpu_seconds();
+    lh_bench_check(lh_shard_reserve(bench->shard, need), "reserve");
+    lh_shard_add(bench->shard, &batch, numbers, hashes, count, &counts, &unused);
+    double took = lh_bench_cpu_seconds() - start;
+    bench->longest = took > bench->longest ? took : bench->longest;
+}
+
+static uint32_t below(struct bench *bench, uint32_t n)
+{
+    uint64_t x = (++bench->mixed + bench->options->seed) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    return (uint32_t)((x >> 32) * n >> 32);
+}
+
+static void make_rows(struct bench *bench)
+{
+    uint32_t rows = bench->data->count;
+    for (uint32_t i = 0; i < CHANGES; i++)
+        mixed_row(bench->data, below(bench, rows), below(bench, rows),
+                  bench->changes + (size_t)i * bench->data->dimension);
+}
+
+static void add_new(struct bench *bench)
+{
+    make_rows(bench);
+    apply(bench, bench->added, bench->changes, CHANGES);
+    bench->added += CHANGES;
+}
+
+/* Items get other vectors: each is unlinked and linked anew. */
+static void update_old(struct bench *bench)
+{
+    make_rows(bench);
+    apply(bench, below(bench, bench->added - CHANGES), bench->changes, CHANGES);
+}
+
+struct result {
+    double begin;
+    double slice; /* the longest */
+    double end;
+    double batch; /* the longest */
+    double rate;  /* changes a second of their own time */
+    uint64_t images_bytes;
+    uint64_t length;
+};
+
+/* Batches alone, for comparison. */
+static double rate_of(struct bench *bench, void (*change)(struct bench *), uint32_t batches,
+                      double *longest)
+{
+    bench->longest = 0;
+    double start = lh_bench_cpu_seconds();
+    for (uint32_t i = 0; i < batches; i++)
+        change(bench);
+    *longest = bench->longest;
+    return CHANGES * (double)batches / (lh_bench_cpu_seconds() - start);
+}
+
+/* A section with a batch behind each slice, into `bytes` when not NULL. */
+static struct result write_section(struct bench *bench, void (*change)(struct bench *), char *bytes)
+{
+    struct lh_section_writer *writer;
+    struct result result = {0};
+    char *slice = lh_bench_alloc(1, SLICE_BYTES);
+    uint64_t at = 0;
+    uint32_t batches = 0;
+    double in_batches = 0;
+    size_t got = 1;
+    double start = lh_bench_cpu_seconds();
+    lh_bench_check(lh_section_begin(bench->shard, &writer), "begin");
+    result.begin = lh_bench_cpu_seconds() - start;
+    result.length = lh_section_length(writer);
+    bench->longest = 0;
+    while (got > 0) {
+        start = lh_bench_cpu_seconds();
+        lh_bench_check(lh_section_read(writer, bytes ? bytes + at : slice, SLICE_BYTES, &got),
+                       "read");
+        double took = lh_bench_cpu_seconds() - start;
+        result.slice = took > result.slice ? took : result.slice;
+        at += got;
+        if (change == NULL)
+            continue;
+        start = lh_bench_cpu_seconds();
+        change(bench);
+        in_batches += lh_bench_cpu_seconds() - start;
+        batches++;
+    }
+    result.batch = bench->longest;
+    result.images_bytes = lh_section_bytes(writer);
+    start = lh_bench_cpu_seconds();
+    lh_section_end(writer);
+    result.end = lh_bench_cpu_seconds() - start;
+    result.rate = in_batches > 0 ? CHANGES * (double)batches / in_batches : 0;
+    free(slice);
+    return result;
+}
+
+static void print_result(const char *what, const struct result *result, double rate, double longest)
+{
+    printf("%s, ms: begin %.3f, longest slice %.3f, end %.3f; longest batch %.3f (without %.3f)\n",
+           what, result->begin * 1e3, result->slice * 1e3, result->end * 1e3, result->batch * 1e3,
+           longest * 1e3);
+    printf("%s, items/s of a core: %.0f before, %.0f during (%.3f); images %.1f MB of %.1f MB\n",
+           what, rate, result->rate, result->rate / rate, result->images_bytes * 1e-6,
+           result->length * 1e-6);
+}
+
+static void load(const struct lh_graph_options *options, const char *bytes, uint64_t length)
+{
+    struct lh_section_loader *loader;
+    struct lh_error error = {0};
+    size_t room;
+    void *to;
+    uint64_t at = 0;
+    bool is_done = false;
+    double start = lh_bench_cpu_seconds();
+    lh_bench_check(lh_section_load(options, length, &loader), "load");
+    while ((to = lh_section_next(loader, &room)) != NULL) {
+        room = room < 2 * SLICE_BYTES ? room : 2 * SLICE_BYTES;
+        memcpy(to, bytes + at, room);
+        at += room;
+        lh_bench_check(lh_section_filled(loader, room, &error), error.text);
+    }
+    double filled = lh_bench_cpu_seconds();
+    double longest = 0;
+    while (!is_done) {
+        double step = lh_bench_cpu_seconds();
+        lh_bench_check(lh_section_finish(loader, STEP_NODES, &is_done, &error), error.text);
+        step = lh_bench_cpu_seconds() - step;
+        longest = step > longest ? step : longest;
+    }
+    double done = lh_bench_cpu_seconds();
+    struct lh_shard *shard = lh_section_take(loader);
+    double scanned = lh_bench_cpu_seconds();
+    uint64_t hash = XXH3_64bits(bytes, length);
+    scanned = lh_bench_cpu_seconds() - scanned;
+    printf("load: %u items, %.1f MB: filled in %.0f ms, checked in %.0f ms (longest step %.3f); "
+           "XXH3 alone %.0f ms (%016llx)\n",
+           lh_shard_count(shard), length * 1e-6, (filled - start) * 1e3, (done - filled) * 1e3,
+           longest * 1e3, scanned * 1e3, (unsigned long long)hash);
+    lh_shard_destroy(shard);
+}
+
+static void fill(struct bench *bench)
+{
+    uint32_t rows = bench->data->count;
+    double start = lh_bench_cpu_seconds();
+    for (uint64_t i = 0; i < (uint64_t)rows * bench->options->rounds; i += CHANGES) {
+        for (uint32_t j = 0; j < CHANGES; j++)
+            mixed_row(bench->data, (uint32_t)((i + j) % rows),
+                      i < rows ? (uint32_t)((i + j) % rows) : below(bench, rows),
+                      bench->changes + (size_t)j * bench->data->dimension);
+        apply(bench, bench->added, bench->changes, CHANGES);
+        bench->added += CHANGES;
+    }
+    printf("filled with %u items in %.0f s\n", bench->added, lh_bench_cpu_seconds() - start);
+}
+
+int main(int argc, char **argv)
+{
+    struct lh_bench_options options = {.rows = 100000,
+                                       .rounds = 1,
+                                       .m = 16,
+                                       .ef_construction = 200,
+                                       .seed = 1,
+                                       .data = "build/data/glove.fbin"};
+    struct lh_dataset data;
+    struct result result;
+    double longest;
+    lh_bench_options(argc, argv,
+                     "checkpoint: what writing a section costs the shard meanwhile, and loading it",
+                     &options);
+    lh_bench_load(&options, 0, &data);
+    lh_bench_print_setting(&options, &data);
+    struct lh_graph_options graph = {.dimension = data.dimension,
+                                     .distance = LH_DISTANCE_COSINE,
+                                     .m = options.m,
+                                     .ef_construction = options.ef_construction,
+                                     .seed = options.seed};
+    struct bench bench = {.options = &options, .data = &data};
+    bench.changes = lh_bench_alloc((size_t)CHANGES * data.dimension, sizeof(float));
+    lh_bench_check(lh_shard_create(&graph, &bench.shard), "create");
+    fill(&bench);
+    double rate = rate_of(&bench, add_new, 500, &longest);
+    result = write_section(&bench, add_new, NULL);
+    print_result("adds", &result, rate, longest);
+    rate = rate_of(&bench, update_old, 500, &longest);
+    result = write_section(&bench, update_old, NULL);
+    print_result("updates", &result, rate, longest);
+    char *bytes = lh_bench_alloc(1, result.length + (64u << 20));
+    result = write_section(&bench, NULL, bytes);
+    load(&graph, bytes, result.length);
+    free(bytes);
+    free(bench.changes);
+    lh_shard_destroy(bench.shard);
+    lh_dataset_deinit(&data);
+    return 0;
+}
