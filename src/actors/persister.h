@@ -57,7 +57,6 @@ struct lh_persister {
     struct lh_persister_options options;
     struct lh_wal *wal;
     uint32_t out; /* jobs and blocks that are with the disk */
-    bool has_lost;
     struct lh_tick *last_tick; /* waits for the final sync */
 };
 

@@ -317,12 +317,6 @@ static void note_change(const struct lh_wal_found *found, void *arg)
         changes->drop_lsn = found->lsn;
 }
 
-static void on_lost(void *arg)
-{
-    struct lh_persister *persister = arg;
-    persister->has_lost = true;
-}
-
 enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recovery *recovery,
                                  struct lh_error *error)
 {
@@ -332,9 +326,7 @@ enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recov
                                        .segment_bytes = persister->options.segment_bytes,
                                        .interval_ms = persister->options.sync_interval_ms,
                                        .clock_ns = persister->options.clock_ns,
-                                       .seed = persister->options.seed,
-                                       .on_lost = on_lost,
-                                       .arg = persister};
+                                       .seed = persister->options.seed};
     int rc = make_folder(disk, LH_LHV1_FOLDER);
     if (rc == 0)
         rc = make_folder(disk, LH_WAL_FOLDER);

@@ -207,6 +207,8 @@ void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request);
 /* vectord_checkpoint.c */
 void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
                         struct lh_index *index);
+/* Starts the checkpoint that is due, if one is and none is under way. */
+void lh__checkpoint_next(struct lh_vectord *vectord);
 void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick);
 /* When nothing is under way any more, lets the last tick go on. */
 void lh__checkpoint_try_stop(struct lh_vectord *vectord);

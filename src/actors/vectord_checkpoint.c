@@ -19,8 +19,6 @@
 #define LOG_TO_FILES   2u /* log beside files that starts one: bounds what is written a vector */
 #define NANOS_A_MS     1000000ull
 
-static void start_next(struct lh_vectord *vectord);
-
 /* ---- which ---- */
 
 static bool is_unsaved(const struct lh_index *index)
@@ -158,7 +156,7 @@ static void end(struct lh_vectord *vectord)
     if (--index->in_flight == 0 && index->drop != NULL)
         lh__index_drop_now(vectord, index);
     lh__reshard_tick(vectord, index, false);
-    start_next(vectord);
+    lh__checkpoint_next(vectord);
 }
 
 static void fail(struct lh_vectord *vectord, enum lh_status status, const struct lh_error *error)
@@ -307,7 +305,7 @@ void lh__checkpoint_job_back(struct lh_vectord *vectord, struct lh_job *job)
 
 /* ---- when ---- */
 
-static void start_next(struct lh_vectord *vectord)
+void lh__checkpoint_next(struct lh_vectord *vectord)
 {
     if (vectord->checkpoint.index != NULL || vectord->options.persister == NULL ||
         vectord->options.clock_ns() < vectord->checkpoint_retry_ns)
@@ -336,7 +334,7 @@ void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
         return;
     }
     vectord->checkpoint_retry_ns = 0; /* someone asks: now */
-    start_next(vectord);
+    lh__checkpoint_next(vectord);
 }
 
 static void mark_all(struct lh_vectord *vectord)
@@ -369,10 +367,8 @@ static void tick_on(struct lh_vectord *vectord, struct lh_tick *tick)
 
 void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick)
 {
-    if (tick->has_lost || tick->is_stop)
-        mark_all(vectord);
-    tick->has_lost = false;
     if (tick->is_stop) {
+        mark_all(vectord);
         vectord->tick = tick;
         vectord->stop_deadline_ns = vectord->options.clock_ns() + STOP_MS * NANOS_A_MS;
         vectord->checkpoint_retry_ns = 0;
@@ -380,7 +376,7 @@ void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick)
     }
     for (uint32_t i = 0; i < vectord->index_count; i++)
         lh__reshard_tick(vectord, vectord->indexes[i], tick->is_stopping);
-    start_next(vectord);
+    lh__checkpoint_next(vectord);
     if (!tick->is_stop)
         tick_on(vectord, tick);
 }

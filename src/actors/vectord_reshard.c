@@ -235,6 +235,7 @@ static void end(struct lh_vectord *vectord, struct lh_index *index)
     free(reshard);
     lh__vectord_answer(vectord, request);
     release(vectord, index);
+    lh__checkpoint_next(vectord);
 }
 
 void lh__reshard_part_back(struct lh_vectord *vectord, struct lh_part *part)

@@ -46,9 +46,6 @@ struct lh_wal_options {
     uint64_t interval_ms;       /* LH_DURABILITY_INTERVAL: between syncs */
     uint64_t (*clock_ns)(void); /* monotonic; lh_clock_ns, or a test's */
     uint64_t seed;              /* of the segments' random seeds; 0: from the kernel */
-    /* After a failed sync: entries that ended with less than COMMIT may be in memory only. */
-    void (*on_lost)(void *arg);
-    void *arg;
 };
 
 #define LH_WAL_FOLDER "wal"
