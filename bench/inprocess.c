@@ -30,7 +30,7 @@ struct part {
     struct lh_batch_item *items;
     uint64_t *hashes;
     uint32_t *numbers;
-    struct lh_shard_search search;
+    struct lh_search search;
     struct lh_found_list *answers; /* one list a query, kept for the merge */
 };
 
@@ -120,9 +120,9 @@ static void *search_part(void *arg)
         struct lh_found_list *list = &part->answers[q];
         list->count = 0;
         list->text.len = 0;
-        lh_bench_check(lh_shard_search(part->shard,
+        lh_bench_check(lh_shard_search(&part->shard, 1,
                                        part->data->query_rows + (size_t)q * part->data->dimension,
-                                       part->search.k, part->search.ef, &options, list),
+                                       &part->search, &options, list),
                        "search");
     }
     return NULL;
@@ -170,7 +170,7 @@ static double parts_run(void *arg, uint32_t ef, double *cost)
     struct parts *parts = arg;
     uint64_t hits = 0;
     for (uint32_t s = 0; s < parts->count; s++)
-        parts->part[s].search = lh_placement_search(K, ef, parts->count);
+        parts->part[s].search = lh_placement_search(K, ef, parts->count, 1);
     *cost = on_threads(parts, search_part);
     for (uint32_t q = 0; q < parts->part[0].data->queries; q++)
         hits += merged_hits(parts, q);

@@ -1,16 +1,17 @@
 /* What splitting an index into shards costs a search and brings an add.
  *
  * On one core, for 1, 2, 4 and 8 shards: the build rate (adds arrive in row order and each shard
- * takes its own in batches, the shards in turn), then the ef that every shard needs for a merged
+ * takes its own in batches, the shards in turn), then the ef that a request needs for a merged
  * recall of 0.95 and 0.99 at k = 1, 10 and 100, with the distances of all shards together (int8
- * codes plus float32 rows reranked) against one shard, and what the server's rule
- * (lh_placement_search) makes of it. On two cores: two shards on a thread each against one.
+ * codes plus float32 rows reranked), against one shard: when one worker has all shards, and when
+ * each shard is on a worker of its own and knows nothing of the others. Both search as the server
+ * does (lh_placement_search, lh_graphs_search). On two cores: two shards on a thread each against
+ * one.
  *
  * The one-core part is one thread; in the two-core part each thread owns its graph. */
 #include "lib/bench.h"
 #include "lib/quality.h"
 
-#include "base/limits.h"
 #include "shards/placement.h"
 #include <math.h>
 #include <pthread.h>
@@ -117,7 +118,7 @@ static int compare_entries(const void *a, const void *b)
 struct cluster_probe {
     struct cluster *cluster;
     uint32_t k;
-    uint32_t shard_k; /* hits asked of a shard; 0: k, or ef when that is less */
+    uint32_t here; /* shards that a worker has: all of them, or 1 */
 };
 
 static uint64_t work_of(const struct cluster *cluster)
@@ -130,28 +131,29 @@ static uint64_t work_of(const struct cluster *cluster)
     return work;
 }
 
-/* Searches every shard with `ef` and merges. */
+/* Searches with a request's `ef`, worker by worker, and merges. */
 static double cluster_run(void *arg, uint32_t ef, double *cost)
 {
-    struct lh_hit hits[LH_EF_MAX];
     struct cluster_probe *probe = arg;
     struct cluster *cluster = probe->cluster;
     const struct lh_dataset *data = cluster->data;
-    uint32_t most = ef < probe->k ? ef : probe->k;
-    uint32_t shard_k = probe->shard_k != 0 && probe->shard_k < most ? probe->shard_k : most;
+    struct lh_search search = lh_placement_search(probe->k, ef, cluster->shards, probe->here);
+    struct lh_graph *graphs[SHARDS_MAX];
     uint64_t before = work_of(cluster), total = 0;
+    for (uint32_t s = 0; s < cluster->shards; s++)
+        graphs[s] = cluster->shard[s].graph;
     for (uint32_t q = 0; q < data->queries; q++) {
+        const float *query = data->query_rows + (size_t)q * data->dimension;
         struct merge_entry merged[SHARDS_MAX * K_MAX];
         uint32_t count = 0, rows[K_MAX];
-        for (uint32_t s = 0; s < cluster->shards; s++) {
+        for (uint32_t s = 0; s < cluster->shards; s += probe->here) {
+            struct lh_hit hits[K_MAX];
             uint32_t found;
-            lh_bench_check(lh_graph_search(cluster->shard[s].graph,
-                                           data->query_rows + (size_t)q * data->dimension, shard_k,
-                                           ef, hits, &found),
+            lh_bench_check(lh_graphs_search(graphs + s, probe->here, query, &search, hits, &found),
                            "search");
             for (uint32_t i = 0; i < found; i++)
-                merged[count++] =
-                    (struct merge_entry){hits[i].distance, cluster->shard[s].owner[hits[i].node]};
+                merged[count++] = (struct merge_entry){
+                    hits[i].distance, cluster->shard[s + hits[i].graph].owner[hits[i].node]};
         }
         qsort(merged, count, sizeof *merged, compare_entries);
         count = count < probe->k ? count : probe->k;
@@ -168,32 +170,39 @@ struct base_figures {
     struct lh_quality quality[KS][TARGETS];
 };
 
+/* One way of searching at one k and target, against one shard. */
+static void judge_one(struct cluster_probe *arg, double target, const struct lh_quality *one,
+                      struct lh_quality *quality)
+{
+    struct lh_probe probe = {arg, cluster_run};
+    const char *workers = arg->here == arg->cluster->shards ? "one worker" : "a worker each";
+    if (!lh_quality_find(&probe, arg->k, target, quality) || one->ef == 0) {
+        printf("  k %-3u recall %.2f, %s: not reached\n", arg->k, target, workers);
+        return;
+    }
+    double cost, recall = cluster_run(arg, one->ef_whole, &cost);
+    printf("  k %-3u recall %.2f, %-13s: ef %6.1f (x%.2f), distances %6.0f (x%.2f) | at one "
+           "shard's ef: recall %.4f, distances x%.2f\n",
+           arg->k, target, workers, quality->ef, quality->ef / one->ef, quality->cost,
+           quality->cost / one->cost, recall, cost / one->cost);
+    fflush(stdout);
+}
+
 static void judge(struct cluster *cluster, struct base_figures *base)
 {
     for (uint32_t i = 0; i < KS; i++)
         for (uint32_t t = 0; t < TARGETS; t++) {
-            struct cluster_probe arg = {.cluster = cluster, .k = ks[i]};
-            struct lh_probe probe = {&arg, cluster_run};
-            struct lh_quality quality = {0};
-            uint32_t ef_min = cluster->shards == 1 ? ks[i] : (ks[i] + 7) / 8;
-            bool reached = lh_quality_find(&probe, ef_min, targets[t], &quality);
-            if (cluster->shards == 1)
-                base->quality[i][t] = quality;
-            const struct lh_quality *one = &base->quality[i][t];
-            if (!reached || one->ef_whole == 0) {
-                printf("  k %-3u recall %.2f not reached\n", ks[i], targets[t]);
-                continue;
+            struct cluster_probe together = {cluster, ks[i], cluster->shards};
+            struct cluster_probe apart = {cluster, ks[i], 1};
+            struct lh_quality *one = &base->quality[i][t], quality = {0};
+            if (cluster->shards == 1) {
+                struct lh_probe probe = {&together, cluster_run};
+                if (!lh_quality_find(&probe, ks[i], targets[t], one))
+                    *one = (struct lh_quality){0};
             }
-            struct lh_shard_search rule =
-                lh_placement_search(ks[i], (uint32_t)ceil(one->ef), cluster->shards);
-            struct cluster_probe rule_arg = {.cluster = cluster, .k = ks[i], .shard_k = rule.k};
-            double rule_cost, rule_recall = cluster_run(&rule_arg, rule.ef, &rule_cost);
-            printf(
-                "  k %-3u recall %.2f: ef a shard %6.1f (x%.3f), distances %6.0f (x%.2f) | rule: "
-                "ef %3u, k %3u, recall %.4f, distances x%.2f\n",
-                ks[i], targets[t], quality.ef, quality.ef / one->ef, quality.cost,
-                quality.cost / one->cost, rule.ef, rule.k, rule_recall, rule_cost / one->cost);
-            fflush(stdout);
+            judge_one(&together, targets[t], one, &quality);
+            if (cluster->shards > 1)
+                judge_one(&apart, targets[t], one, &quality);
         }
 }
 
@@ -201,7 +210,7 @@ static void on_one_core(const struct lh_bench_options *options, const struct lh_
 {
     double rates[COUNTS][ROUNDS_MAX];
     for (uint32_t round = 0; round < options->rounds; round++) {
-        struct base_figures base;
+        struct base_figures base = {0};
         for (uint32_t c = 0; c < COUNTS; c++) {
             struct cluster cluster;
             cluster_init(&cluster, options, data, shard_counts[c],

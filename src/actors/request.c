@@ -39,6 +39,7 @@ void lh_request_reset(struct lh_request *request)
     for (uint32_t i = 0; i < request->part_count; i++) {
         lh_found_list_deinit(&request->parts[i].found);
         free(request->parts[i].ends);
+        free(request->parts[i].shards);
     }
     free(request->parts);
     request->hashes = NULL;

@@ -371,6 +371,18 @@ void lh__items_delete(struct lh_vectord *vectord, struct lh_request *request,
 
 /* ---- searches ---- */
 
+/* The shards that live on the part's worker: every `workers`-th, its own first. */
+static enum lh_status gather_shards(struct lh_part *part, const struct lh_index *index,
+                                    uint32_t workers)
+{
+    part->shards = calloc(index->shard_count / workers + 1, sizeof *part->shards);
+    if (part->shards == NULL)
+        return LH_OUT_OF_MEMORY;
+    for (uint32_t s = part->number; s < index->shard_count; s += workers)
+        part->shards[part->shards_here++] = index->shards[s].shard;
+    return LH_OK;
+}
+
 void lh__items_search(struct lh_vectord *vectord, struct lh_request *request,
                       struct lh_index *index)
 {
@@ -384,13 +396,14 @@ void lh__items_search(struct lh_vectord *vectord, struct lh_request *request,
                          request->batch.count, search->k, LH_BATCH_RESULTS_MAX);
         return;
     }
-    struct lh_shard_search each = lh_placement_search(search->k, ef, index->shard_count);
-    enum lh_status status = lh__vectord_make_parts(vectord, request, index, index->shard_count);
-    for (uint32_t i = 0; i < index->shard_count && status == LH_OK; i++) {
+    uint32_t workers = vectord->options.worker_count;
+    uint32_t parts = workers < index->shard_count ? workers : index->shard_count;
+    enum lh_status status = lh__vectord_make_parts(vectord, request, index, parts);
+    for (uint32_t i = 0; i < parts && status == LH_OK; i++) {
         struct lh_part *part = &request->parts[i];
         lh__vectord_aim(part, LH_PART_SEARCH, index, i);
-        part->k = each.k;
-        part->ef = each.ef;
+        status = gather_shards(part, index, workers);
+        part->search = lh_placement_search(search->k, ef, index->shard_count, part->shards_here);
         part->options.with_metadata = search->with_metadata;
         part->options.with_vector = search->with_vector;
         part->ends = calloc(request->batch.count + 1, sizeof *part->ends);

@@ -31,6 +31,7 @@ struct lh_graph_options {
 struct lh_hit {
     float distance; /* exact in float32, in the unit of lh_distance */
     uint32_t node;
+    uint32_t graph; /* which one, in a search of several */
 };
 
 /* Work done since creation; benches and /metrics read it. */
@@ -62,6 +63,25 @@ void lh_graph_remove(struct lh_graph *graph, uint32_t node);
  * `ef` below k is raised to k. `hits` has room for k. LH_OUT_OF_MEMORY when scratch cannot grow. */
 LH_MUST_USE enum lh_status lh_graph_search(struct lh_graph *graph, const float *query, uint32_t k,
                                            uint32_t ef, struct lh_hit *hits, uint32_t *found);
+
+/* How a search of several graphs goes: each expands its `ef` nearest candidates, then goes on, up
+ * to `ef_most`, while it has some that are at most a share `slack` farther than the k-th nearest
+ * that all graphs together have found. An `ef_most` below ef means ef. */
+struct lh_search {
+    uint32_t k;
+    uint32_t ef;
+    uint32_t ef_most;
+    float slack;
+};
+
+/* The `k` nearest of all `count` graphs together, as lh_graph_search for one. The graphs have one
+ * owner and equal options but for their seeds. Together they hold at least k candidates: `ef` is
+ * raised to k / count. The stop is that of distance-adaptive beam search (Al-Jazzazi et al., 2025),
+ * with the k-th distance of the union. Which graphs are searched together, not their order, decides
+ * what is found; of equal distances, the lower graph's come first. */
+LH_MUST_USE enum lh_status lh_graphs_search(struct lh_graph *const *graphs, uint32_t count,
+                                            const float *query, const struct lh_search *search,
+                                            struct lh_hit *hits, uint32_t *found);
 
 /* The vector as it went in: `dimension` float32, valid until the next add, update or remove. */
 const float *lh_graph_row(const struct lh_graph *graph, uint32_t node);

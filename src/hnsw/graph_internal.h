@@ -60,6 +60,9 @@ struct lh__walk {
     struct lh__pool pool;
     uint8_t *visited;
     uint8_t epoch;
+    uint32_t ef;    /* candidates are expanded among the best `ef` ... */
+    float limit;    /* ... and, behind those, when they are nearer than this */
+    uint32_t taken; /* how many of the pool are among the nearest of several graphs */
     uint32_t at;    /* no candidate before it is unexpanded */
     uint32_t count; /* of `nodes` */
     uint32_t nodes[2 * LH_M_MAX];

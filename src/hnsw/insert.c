@@ -53,6 +53,8 @@ static void start(struct lh_graph *graph, struct lh__walk *walk, uint32_t ef)
     lh__pool_reset(pool, ef);
     next_epoch(graph, walk);
     walk->at = 0;
+    walk->ef = ef;
+    walk->limit = -INFINITY;
     for (uint32_t i = 0; i < count; i++) {
         walk->visited[nodes[i]] = walk->epoch;
         graph->kernels->pool_put(pool, distances[i], nodes[i]);

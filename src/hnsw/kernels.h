@@ -55,7 +55,8 @@ struct lh__kernels {
                       uint32_t count, float *distances);
 
     /* Beam searches of one level, in step. Each pool holds the entry points, and afterwards the
-     * nearest found; its capacity is ef. */
+     * nearest found. Called again with other limits, it goes on from where it ended: a candidate
+     * that was expanded and fell behind is read once more, and has nothing new. */
     void (*beam)(struct lh_graph *graph, struct lh__walk *walks, uint32_t count, uint32_t level);
 
     /* Puts a candidate in its place, unless it is not below the bound. */

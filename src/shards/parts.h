@@ -1,4 +1,5 @@
-/* What vectord asks of one shard: the parts of a request, one a shard, gathered when all are back.
+/* What vectord asks of shards: the parts of a request, one a shard, or of a search one a worker,
+ * gathered when all are back.
  *
  * A part belongs to its request, which lives until every part is back; a worker only fills it in.
  */
@@ -78,8 +79,10 @@ struct lh_part {
     uint32_t done; /* how many the worker has finished: a large part is worked off in steps */
     struct lh_shard_room room; /* RESERVE: asked; ADD: what was not needed */
     struct lh_shard_counts counts;
-    uint32_t k; /* SEARCH: per shard */
-    uint32_t ef;
+    /* SEARCH: the shards to search as one, `shard` first; all on the worker that gets the part. */
+    struct lh_shard **shards;
+    uint32_t shards_here;
+    struct lh_search search;
     uint32_t node;  /* PAGE: from here, and behind the last */
     uint32_t limit; /* PAGE */
     struct lh_found_options options;

@@ -1,4 +1,4 @@
-/* Placement and the per-shard ef. Any thread; pure. */
+/* Placement and the effort of a search. Any thread; pure. */
 #include "shards/placement.h"
 
 #include <math.h>
@@ -22,27 +22,37 @@ static double spread(uint32_t k)
     return 1.4 - 0.5 * (log10((double)k) - 1.0);
 }
 
-/* How many of the top k may lie on one shard: its share of a binomial draw plus five standard
- * deviations. */
-static double likely_share(uint32_t k, uint32_t shards)
+/* How many of the top k may lie on a part of the items: its share of a binomial draw plus five
+ * standard deviations. */
+static double likely_share(uint32_t k, double part)
 {
-    double share = (double)k / shards;
-    return share + 5.0 * sqrt(share * (1.0 - 1.0 / shards)) + 1.0;
+    double share = k * part;
+    return fmin(k, share + 5.0 * sqrt(share * (1.0 - part)) + 1.0);
 }
 
-struct lh_shard_search lh_placement_search(uint32_t k, uint32_t ef, uint32_t shards)
+/* Shards searched together know how near the k-th of them all is, and a shard stops where it has
+ * nothing left that might matter. Queries differ in how many candidates that leaves: easy ones stop
+ * at 0.85 of what a shard alone needs on the average, hard ones go on to twice that. Distances grow
+ * as a power of the rank, with 2 over the data's intrinsic dimension as the exponent; 0.07 keeps
+ * the promise on 100,000 GloVe rows (100 dimensions) and nearly so on 50,000 of text (768). */
+#define EF_EASY 0.85
+#define EF_HARD 2.0
+#define GROWTH  0.07
+
+struct lh_search lh_placement_search(uint32_t k, uint32_t ef, uint32_t shards, uint32_t here)
 {
     if (ef < k)
         ef = k;
     if (shards == 1)
-        return (struct lh_shard_search){k, ef};
-    double share = likely_share(k, shards);
-    if (share > k)
-        share = k;
-    double shard_ef = (double)ef / shards + spread(k) * sqrt((double)ef);
-    if (shard_ef > ef)
-        shard_ef = ef;
-    if (shard_ef < share)
-        shard_ef = share;
-    return (struct lh_shard_search){(uint32_t)ceil(share), (uint32_t)ceil(shard_ef)};
+        return (struct lh_search){.k = k, .ef = ef, .ef_most = ef};
+    double least = likely_share(k, 1.0 / shards);
+    double alone = fmax(least, fmin(ef, (double)ef / shards + spread(k) * sqrt((double)ef)));
+    if (here == 1)
+        return (struct lh_search){.k = (uint32_t)ceil(least),
+                                  .ef = (uint32_t)ceil(alone),
+                                  .ef_most = (uint32_t)ceil(alone)};
+    return (struct lh_search){.k = (uint32_t)ceil(likely_share(k, (double)here / shards)),
+                              .ef = (uint32_t)ceil(fmax(least, EF_EASY * alone)),
+                              .ef_most = (uint32_t)ceil(fmin(ef, EF_HARD * alone)),
+                              .slack = (float)(pow(1.0 + (double)ef / k, GROWTH) - 1.0)};
 }

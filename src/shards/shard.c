@@ -290,20 +290,28 @@ static enum lh_status append_found(const struct lh_shard *shard, uint32_t node, 
     return LH_OK;
 }
 
-enum lh_status lh_shard_search(struct lh_shard *shard, const float *query, uint32_t k, uint32_t ef,
+enum lh_status lh_shard_search(struct lh_shard *const *shards, uint32_t count, const float *query,
+                               const struct lh_search *search,
                                const struct lh_found_options *options, struct lh_found_list *list)
 {
+    struct lh_graph *graphs[LH_SHARDS_MAX];
+    struct lh_shard *first = shards[0];
     uint32_t found = 0;
-    if (k > shard->hit_capacity) {
-        struct lh_hit *hits = realloc(shard->hits, k * sizeof *hits);
+    assert(count <= LH_SHARDS_MAX);
+    if (search->k > first->hit_capacity) {
+        struct lh_hit *hits = realloc(first->hits, search->k * sizeof *hits);
         if (hits == NULL)
             return LH_OUT_OF_MEMORY;
-        shard->hits = hits;
-        shard->hit_capacity = k;
+        first->hits = hits;
+        first->hit_capacity = search->k;
     }
-    enum lh_status status = lh_graph_search(shard->graph, query, k, ef, shard->hits, &found);
-    for (uint32_t i = 0; i < found && status == LH_OK; i++)
-        status = append_found(shard, shard->hits[i].node, shard->hits[i].distance, options, list);
+    for (uint32_t i = 0; i < count; i++)
+        graphs[i] = shards[i]->graph;
+    enum lh_status status = lh_graphs_search(graphs, count, query, search, first->hits, &found);
+    for (uint32_t i = 0; i < found && status == LH_OK; i++) {
+        const struct lh_hit *hit = &first->hits[i];
+        status = append_found(shards[hit->graph], hit->node, hit->distance, options, list);
+    }
     return status;
 }
 

@@ -73,9 +73,11 @@ struct lh_found_options {
     uint64_t bytes_max; /* past it a list fails with LH_LIMIT_EXCEEDED */
 };
 
-/* Appends the `k` nearest, nearest first, to `list`. */
-LH_MUST_USE enum lh_status lh_shard_search(struct lh_shard *shard, const float *query, uint32_t k,
-                                           uint32_t ef, const struct lh_found_options *options,
+/* Appends the nearest of all `count` shards (1..LH_SHARDS_MAX, of one index) to `list`, nearest
+ * first. */
+LH_MUST_USE enum lh_status lh_shard_search(struct lh_shard *const *shards, uint32_t count,
+                                           const float *query, const struct lh_search *search,
+                                           const struct lh_found_options *options,
                                            struct lh_found_list *list);
 
 /* Appends the item of an id; LH_ITEM_NOT_FOUND. */

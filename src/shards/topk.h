@@ -11,7 +11,7 @@ struct lh_pick {
 };
 
 /* The `k` nearest to query number `query` over all parts, nearest first, into `picks` (room for
- * k). Ties go to the lower shard, so an answer does not change from one run to the next. Returns
+ * k). Ties go to the lower part, so an answer does not change from one run to the next. Returns
  * how many there are. */
 uint32_t lh_topk_merge(const struct lh_part *parts, uint32_t part_count, uint32_t query, uint32_t k,
                        struct lh_pick *picks);

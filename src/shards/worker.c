@@ -1,9 +1,9 @@
 /* The shard worker's thread.
  *
- * Lanes: drain both, run up to 8 searches, then one bulk step (at most 64 vectors or half a
- * millisecond), and look again. Searches overtake queued adds; adds never starve; a search never
- * waits for more than one bulk step. A part is answered by sending it home; its home outlives the
- * workers, so that cannot fail. */
+ * Lanes: drain both, run up to 8 searches (a query of several shards counts as that many), then one
+ * bulk step (at most 64 vectors or half a millisecond), and look again. Searches overtake queued
+ * adds; adds never starve; a search never waits for more than one bulk step. A part is answered by
+ * sending it home; its home outlives the workers, so that cannot fail. */
 #include "shards/worker.h"
 
 #include "base/clock.h"
@@ -34,14 +34,15 @@ static enum lh_status search_one(struct lh_worker *worker, struct lh_part *part)
         return LH_DEADLINE;
     }
     const float *query = part->batch->rows + (size_t)part->done * part->batch->dimension;
-    enum lh_status status =
-        lh_shard_search(part->shard, query, part->k, part->ef, &part->options, &part->found);
+    enum lh_status status = lh_shard_search(part->shards, part->shards_here, query, &part->search,
+                                            &part->options, &part->found);
     part->ends[part->done] = part->found.count;
     lh_counter_add(&worker->metrics.searches, 1);
     return status;
 }
 
-/* Runs queries of a search until it is finished or `budget` is used up. True: finished. */
+/* Runs queries of a search until it is finished or `budget`, which counts shards searched, is used
+ * up. True: finished. */
 static bool search_some(struct lh_worker *worker, struct lh_part *part, uint32_t *budget)
 {
     while (part->done < part->batch->count && part->status == LH_OK) {
@@ -49,7 +50,7 @@ static bool search_some(struct lh_worker *worker, struct lh_part *part, uint32_t
             return false;
         part->status = search_one(worker, part);
         part->done++;
-        (*budget)--;
+        *budget -= *budget < part->shards_here ? *budget : part->shards_here;
     }
     return true;
 }

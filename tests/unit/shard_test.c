@@ -217,15 +217,16 @@ static uint32_t count_nearer(const struct model *model, const float *query, doub
 }
 
 /* Every hit has its true distance, they stand in order, and few nearer ones were missed. */
-static void search(struct model *model, uint32_t *wanted, uint32_t *missed)
+static void search_one(struct model *model, uint32_t *wanted, uint32_t *missed)
 {
     float query[DIMENSION];
     struct lh_found_options options = want_all();
     struct lh_found_list list = {0};
     uint32_t k = 1 + lh_test_below(&model->rng, 20);
+    struct lh_search search = {.k = k, .ef = 200};
     for (uint32_t d = 0; d < DIMENSION; d++)
         query[d] = lh_test_float(&model->rng);
-    assert_int_equal(lh_shard_search(model->shard, query, k, 200, &options, &list), LH_OK);
+    assert_int_equal(lh_shard_search(&model->shard, 1, query, &search, &options, &list), LH_OK);
     assert_int_equal(list.count, k < model->count ? k : model->count);
     for (uint32_t i = 0; i < list.count; i++) {
         check_found(model, &list, i);
@@ -288,7 +289,7 @@ static void random_steps(enum lh_distance distance)
         else if (kind < 85)
             get(model);
         else if (kind < 98)
-            search(model, &wanted, &missed);
+            search_one(model, &wanted, &missed);
         else
             page(model);
         if (step % 100 == 0)
@@ -297,7 +298,7 @@ static void random_steps(enum lh_distance distance)
     while (model->count > 0) /* the last one can go */
         delete (model);
     validate(model);
-    search(model, &wanted, &missed);
+    search_one(model, &wanted, &missed);
     for (uint32_t i = 0; i < 20; i++) /* and the next add works */
         add(model);
     validate(model);

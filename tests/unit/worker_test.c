@@ -35,6 +35,10 @@ static void send(struct home *home, struct lh_part *part)
     part->head.lane = is_express ? LH_LANE_EXPRESS : LH_LANE_BULK;
     part->home = &home->actor;
     part->shard = home->shard;
+    if (part->shards == NULL) {
+        part->shards = &part->shard;
+        part->shards_here = 1;
+    }
     part->options.bytes_max = LH_ANSWER_BYTES_MAX;
     assert_int_equal(lh_actor_send(&home->worker->actor, &part->head), LH_OK);
 }
@@ -100,8 +104,10 @@ static struct lh_part part_of(enum lh_part_kind kind, const struct test_batch *m
 
 static struct lh_part search_of(const struct test_batch *queries, uint32_t *ends)
 {
-    return (struct lh_part){
-        .kind = LH_PART_SEARCH, .batch = &queries->batch, .k = 5, .ef = 50, .ends = ends};
+    return (struct lh_part){.kind = LH_PART_SEARCH,
+                            .batch = &queries->batch,
+                            .search = {.k = 5, .ef = 50},
+                            .ends = ends};
 }
 
 static void reserve_for(struct home *home, const struct test_batch *made)
@@ -336,6 +342,60 @@ static void a_search_past_its_deadline_is_skipped(void **state)
     lh_actor_deinit(&home.actor);
 }
 
+/* A part of a batch for several shards, while other homes' adds and searches go on. */
+static void a_batch_over_several_shards_is_answered_as_one(void **state)
+{
+    enum { SHARDS = 5, QUERIES = 400 };
+    struct lh_worker *worker = *state;
+    struct home homes[SHARDS];
+    struct lh_shard *shards[SHARDS];
+    struct test_batch queries, single, items;
+    uint32_t ends[QUERIES] = {0}, end = 0;
+    uint64_t seed = lh_test_seed();
+    for (uint32_t s = 0; s < SHARDS; s++) {
+        home_init(&homes[s], worker, seed + s);
+        create_shard(&homes[s]);
+        if (s > 0) /* the first stays empty, the second has less than k */
+            add_items(&homes[s], s * 1000, s == 1 ? 3 : 300);
+        shards[s] = homes[s].shard;
+    }
+    make_items(&homes[2], &queries, 0, QUERIES);
+    make_items(&homes[2], &single, 0, 1);
+    make_items(&homes[2], &items, 5000, 200);
+    reserve_for(&homes[2], &items);
+    struct lh_part batch = search_of(&queries, ends);
+    struct lh_part add = part_of(LH_PART_ADD, &items);
+    struct lh_part other = search_of(&single, &end);
+    batch.shards = shards;
+    batch.shards_here = SHARDS;
+    batch.search = (struct lh_search){.k = 10, .ef = 20, .ef_most = 60, .slack = 0.3f};
+    send(&homes[0], &batch);
+    send(&homes[2], &add);
+    send(&homes[2], &other);
+    assert_ptr_equal(receive(&homes[2]), &other); /* neither waits for the batch */
+    assert_ptr_equal(receive(&homes[2]), &add);
+    assert_ptr_equal(receive(&homes[0]), &batch);
+    assert_int_equal(batch.status, LH_OK);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        assert_int_equal(ends[q], 10 * (q + 1));
+        for (uint32_t i = 10 * q + 1; i < ends[q]; i++)
+            assert_true(batch.found.items[i - 1].distance <= batch.found.items[i].distance);
+    }
+    batch.deadline_ns = 1;
+    batch.done = 0;
+    ask(&homes[0], &batch);
+    assert_int_equal(batch.status, LH_DEADLINE);
+    lh_found_list_deinit(&batch.found);
+    lh_found_list_deinit(&other.found);
+    test_batch_deinit(&queries);
+    test_batch_deinit(&single);
+    test_batch_deinit(&items);
+    for (uint32_t s = 0; s < SHARDS; s++) {
+        drop_shard(&homes[s]);
+        lh_actor_deinit(&homes[s].actor);
+    }
+}
+
 static void a_stop_answers_what_is_queued(void **state)
 {
     enum { PARTS = 50 };
@@ -352,8 +412,7 @@ static void a_stop_answers_what_is_queued(void **state)
         adds[i] = part_of(LH_PART_ADD, &made[i]);
         searches[i] = (struct lh_part){.kind = LH_PART_SEARCH,
                                        .batch = &made[i].batch,
-                                       .k = 1,
-                                       .ef = 10,
+                                       .search = {.k = 1, .ef = 10},
                                        .ends = calloc(40, sizeof *ends)};
         assert_non_null(searches[i].ends);
     }
@@ -411,6 +470,8 @@ static void run_traffic_round(struct traffic *traffic, uint32_t round)
         parts[i]->head.lane = is_express ? LH_LANE_EXPRESS : LH_LANE_BULK;
         parts[i]->home = &home->actor;
         parts[i]->shard = home->shard;
+        parts[i]->shards = &parts[i]->shard;
+        parts[i]->shards_here = 1;
         parts[i]->options.bytes_max = LH_ANSWER_BYTES_MAX;
         traffic->wrong += lh_actor_send(&home->worker->actor, &parts[i]->head) != LH_OK;
     }
@@ -466,6 +527,7 @@ int main(void)
         WITH_WORKER(a_search_overtakes_queued_adds),
         WITH_WORKER(a_large_batch_of_searches_holds_up_neither_a_search_nor_an_add),
         WITH_WORKER(a_search_past_its_deadline_is_skipped),
+        WITH_WORKER(a_batch_over_several_shards_is_answered_as_one),
         WITH_WORKER(a_stop_answers_what_is_queued),
         WITH_WORKER(many_homes_share_one_worker),
     };
