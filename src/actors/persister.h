@@ -56,7 +56,7 @@ struct lh_persister {
     struct lh_actor actor;
     struct lh_persister_options options;
     struct lh_wal *wal;
-    uint32_t out; /* jobs and blocks that are with the disk */
+    uint32_t out;              /* jobs and blocks that are with the disk */
     struct lh_tick *last_tick; /* waits for the final sync */
 };
 

@@ -21,8 +21,8 @@
 enum step {
     STEP_MAKE,   /* the new shards are being made */
     STEP_HOLD,   /* changes are held: waiting for those in flight */
-    STEP_PAGE,   /* a page is being read */
-    STEP_COPY,   /* a page is being copied; changes go on once its copy is with the shards */
+    STEP_PAGE,   /* a page is being read, or its copy waits for room */
+    STEP_COPY,   /* the copy is with the new shards: changes go on behind it */
     STEP_LAST,   /* everything is held: waiting for all that is in flight */
     STEP_LOG,    /* the record is on its way into the log */
     STEP_DISCARD /* shards are being destroyed: the old ones, or after a failure the new ones */
@@ -172,7 +172,6 @@ static void copy_page(struct lh_vectord *vectord, struct lh_index *index, struct
     struct lh_part *part = &page->parts[0];
     struct lh_request *copy = NULL;
     enum lh_status status = part->status == LH_LIMIT_EXCEEDED ? LH_OK : part->status;
-    reshard->step = STEP_COPY;
     note_place(reshard, part);
     if (status == LH_OK && part->found.count > 0) {
         copy = lh_request_create(LH_OP_ADD);
@@ -186,7 +185,7 @@ static void copy_page(struct lh_vectord *vectord, struct lh_index *index, struct
     }
     lh_request_destroy(page);
     if (copy == NULL) {
-        release(vectord, index);
+        lh__reshard_copy_sent(vectord, index);
         return;
     }
     copy->index = index;
@@ -197,6 +196,7 @@ static void copy_page(struct lh_vectord *vectord, struct lh_index *index, struct
 
 void lh__reshard_copy_sent(struct lh_vectord *vectord, struct lh_index *index)
 {
+    index->reshard->step = STEP_COPY;
     release(vectord, index);
 }
 
@@ -209,7 +209,7 @@ void lh__reshard_copy_back(struct lh_vectord *vectord, struct lh_request *reques
     } else {
         if (request->error.status != LH_OK) { /* no room: what was held is held still */
             fail(reshard, request->error.status, request->error.text);
-            release(vectord, index);
+            lh__reshard_copy_sent(vectord, index);
         }
         lh_request_destroy(request);
     }

@@ -17,7 +17,7 @@ enum lh_status read_query(const context &c, const char *field, value v, struct l
     if (status == LH_OK) {
         size_t rows = c.list == nullptr ? 1 : c.text.len / (size_t)(end - c.text.ptr) + 1;
         status = lh_batch_add_row(batch, &item, c.decoder->row,
-                                   rows < LH_BATCH_SEARCH_MAX ? rows : LH_BATCH_SEARCH_MAX);
+                                  rows < LH_BATCH_SEARCH_MAX ? rows : LH_BATCH_SEARCH_MAX);
         if (status != LH_OK) {
             lh_error_set(c.error, status, "not enough memory");
         }
