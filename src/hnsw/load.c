@@ -5,9 +5,9 @@
  * each copy is hung on the node that it names; then the lists of copies are walked, as a circle of
  * them would belong to no linked node.
  *
- * What a file may say although this graph would not: other levels than the seed draws, nodes
- * without links or without one to them, equal nodes that are linked both. Those are a matter of
- * quality, and the processor that made the file may have rounded in another way. */
+ * What a file may say although this graph would not: other levels than the seed draws, equal nodes
+ * that are linked both, copies of what is not quite equal. Those are a matter of quality, and the
+ * processor that made the file may have rounded in another way. */
 #include "hnsw/snapshot.h"
 
 #include "hnsw/graph_internal.h"
