@@ -5,9 +5,9 @@
  * each copy is hung on the node that it names; then the lists of copies are walked, as a circle of
  * them would belong to no linked node.
  *
- * What a file may say although this graph would not: other levels than the seed draws, nodes
- * without links or without one to them, equal nodes that are linked both. Those are a matter of
- * quality, and the processor that made the file may have rounded in another way. */
+ * What a file may say although this graph would not: other levels than the seed draws, equal nodes
+ * that are linked both, copies of what is not quite equal. Those are a matter of quality, and the
+ * processor that made the file may have rounded in another way. */
 #include "hnsw/snapshot.h"
 
 #include "hnsw/graph_internal.h"
@@ -95,33 +95,29 @@ static bool is_linked_slot(const struct lh_graph *graph, uint32_t node)
     return node < graph->slots && lh__is_linked(graph, node);
 }
 
-/* Whether one of the links before the i-th is the same; a list is short. */
-static bool is_repeated(const uint32_t *links, uint32_t i)
-{
-    uint32_t same = 0;
-    for (uint32_t j = 0; j < i; j++) {
-        same += links[j] == links[i];
-    }
-    return same > 0;
-}
-
-/* Other nodes' levels may not be checked yet: a wrong one is found in its turn. */
+/* Other nodes' levels may not be checked yet: a wrong one is found in its turn. The marks of a
+ * search, which are all clear, tell whether a link is there twice. */
 static enum lh_status load_links(struct lh_graph *graph, uint32_t node, uint32_t level,
                                  struct lh_error *error)
 {
     const uint32_t *links = lh__links(graph, node, level);
     uint32_t count = lh__links_count(graph, links, level);
     uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
+    uint8_t *seen = graph->t.visited[0];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t other = links[i];
         if (!is_linked_slot(graph, other) || other == node || lh__level(graph, other) < level ||
-            is_repeated(links, i)) {
+            seen[other] != 0) {
             return lh_error_set(error, LH_CORRUPT, "node %u level %u: link %u to %u", node, level,
                                 i, other);
         }
+        seen[other] = 1;
         if (level == 0) {
             lh__count_link(graph, node, other, 1);
         }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        seen[links[i]] = 0;
     }
     for (uint32_t i = count; i < stride; i++) {
         if (links[i] != LH__NIL) {

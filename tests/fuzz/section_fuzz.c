@@ -105,6 +105,7 @@ static void use(struct lh_shard *shard, const struct lh_graph_options *options)
     struct lh_found_options want = {
         .with_metadata = true, .with_vector = true, .bytes_max = LH_ANSWER_BYTES_MAX};
     struct lh_found_list page = {0}, found = {0};
+    struct lh_search search = {.k = 10, .ef = 50};
     struct lh_error error;
     uint32_t node = 0;
     float rows[ITEMS_MAX * FLOATS];
@@ -112,14 +113,14 @@ static void use(struct lh_shard *shard, const struct lh_graph_options *options)
         rows[i] = (float)(i * 7919u % 1000u) / 500.0f - 0.999f;
     check(lh_shard_page(shard, &node, UINT32_MAX, &want, &page) == LH_OK || page.count == 0);
     check(page.count == lh_shard_count(shard));
-    check(lh_shard_search(shard, rows, 10, 50, &want, &found) == LH_OK);
+    check(lh_shard_search(&shard, 1, rows, &search, &want, &found) == LH_OK);
     add(shard, options, rows, ITEMS_MAX / 2);
     for (uint32_t i = 0; i < page.count; i += 2) {
         struct lh_str id = {page.text.ptr + page.items[i].text_at, page.items[i].id_len};
         check(lh_shard_delete(shard, id, lh_placement_hash(id)));
     }
     add(shard, options, rows + options->dimension, ITEMS_MAX);
-    check(lh_shard_search(shard, rows, 10, 50, &want, &found) == LH_OK);
+    check(lh_shard_search(&shard, 1, rows, &search, &want, &found) == LH_OK);
     (void)lh_shard_validate(shard, &error);
     lh_found_list_deinit(&page);
     lh_found_list_deinit(&found);

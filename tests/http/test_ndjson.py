@@ -229,14 +229,17 @@ def test_a_mistake_in_a_line_that_trickles_is_told_before_the_stream_ends(server
     assert answer["error"]["message"].endswith("2 items were applied before")
 
 
-def test_lines_that_come_fast_are_applied_in_large_batches(server, index):
-    stream = Stream(server, index.name)
-    before = index.info()["lsn"]
-    for at in range(0, 40000, 100):
-        stream.chunk(lines(range(at, at + 100)))
-    stream.end()
-    assert stream.outcome() == (200, {"added": 40000, "updated": 0})
-    assert index.info()["lsn"] - before < 100  # batches, of 400 chunks
+def test_lines_that_come_fast_are_applied_in_large_batches(server):
+    with server.client() as client:
+        made = client.create("fast", 4, distance="euclidean", m=4, ef_construction=8)
+        stream = Stream(server, made.name)
+        before = made.info()["lsn"]
+        for at in range(0, 40000, 100):
+            stream.chunk(lines(range(at, at + 100)))
+        stream.end()
+        assert stream.outcome() == (200, {"added": 40000, "updated": 0})
+        assert made.info()["lsn"] - before < 100  # batches, of 400 chunks
+        made.drop()
 
 
 def test_several_streams_at_once(server, index):
