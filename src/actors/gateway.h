@@ -4,6 +4,7 @@
 #define LH_ACTORS_GATEWAY_H
 
 #include "actors/decoder.h"
+#include "actors/peer.h"
 #include "actors/vectord.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -24,6 +25,7 @@ struct lh_gateway {
     uint32_t decoder_count;
     uint32_t next_decoder;
     struct lh_vectord *vectord;
+    const struct lh_peer *peer; /* NULL: there is none */
     struct lh_worker *workers;
     uint32_t worker_count;
     uint32_t credits[LH_LANES];            /* left */

@@ -19,19 +19,30 @@ void lh_handle_health(struct lh_http_call *call, void *context)
     (void)context;
 }
 
+static const char *peer_state(const struct lh_gateway *gateway)
+{
+    const struct lh_peer_metrics *metrics = &gateway->peer->metrics;
+    if (lh_counter_get(&metrics->is_listed) == 0)
+        return lh_counter_get(&metrics->list_failures) > 0 ? "unreachable" : "asked";
+    return lh_counter_get(&gateway->vectord->metrics.arriving) > 0 ? "loading" : "listed";
+}
+
 void lh_handle_ready(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
     const struct lh_vectord_metrics *metrics = &gateway->vectord->metrics;
     struct lh_buf body = LH_BUF_EMPTY;
-    bool is_ready = lh_counter_get(&metrics->recovering) == 0;
+    bool is_ready =
+        lh_counter_get(&metrics->recovering) == 0 && lh_counter_get(&metrics->awaits_peer) == 0;
     lh_buf_printf(&body,
                   "{\"status\":\"%s\",\"indexes\":%" PRIu64 ",\"loading\":%" PRIu64
-                  ",\"failed\":%" PRIu64 ",\"log_records\":%" PRIu64 ",\"log_replayed\":%" PRIu64
-                  "}",
+                  ",\"failed\":%" PRIu64 ",\"log_records\":%" PRIu64 ",\"log_replayed\":%" PRIu64,
                   is_ready ? "ready" : "loading", lh_counter_get(&metrics->indexes),
                   lh_counter_get(&metrics->loading), lh_counter_get(&metrics->failed),
                   lh_counter_get(&metrics->to_replay), lh_counter_get(&metrics->replayed));
+    if (gateway->peer != NULL)
+        lh_buf_printf(&body, ",\"peer\":\"%s\"", peer_state(gateway));
+    lh_buf_append_char(&body, '}');
     if (!is_ready)
         lh_http_call_add_header(call, "Retry-After", "1");
     lh_http_answer(call, is_ready ? 200 : 503, "application/json", &body);

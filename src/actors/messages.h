@@ -32,6 +32,8 @@ enum lh_op {
 #define LH_MSG_REQUEST 3u
 #define LH_MSG_JOB     4u
 #define LH_MSG_TICK    5u
+#define LH_MSG_PEER    6u
+#define LH_MSG_ARRIVAL 7u /* persister.h: a file that came from the peer, for vectord */
 
 /* Where a request is on its way; decides what its receiver does with it. */
 enum lh_stage {
@@ -127,13 +129,14 @@ _Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message")
 
 /* What vectord asks of the persister beside log records. */
 enum lh_job_kind {
-    LH_JOB_REPLAY,    /* the next record of the log: fills `record` */
-    LH_JOB_IMPORT,    /* the next items of a version 1 file: fills `record` */
-    LH_JOB_BEGIN,     /* opens the temporary file of a checkpoint: fills `file` */
-    LH_JOB_FINISH,    /* writes the envelope, syncs, and gives the file its name */
-    LH_JOB_ABANDON,   /* closes a temporary file and removes it */
-    LH_JOB_REMOVE,    /* removes an index's file for good */
-    LH_JOB_QUARANTINE /* renames an index's file to `v1_path` */
+    LH_JOB_REPLAY,     /* the next record of the log: fills `record` */
+    LH_JOB_IMPORT,     /* the next items of a version 1 file: fills `record` */
+    LH_JOB_BEGIN,      /* opens the temporary file of a checkpoint: fills `file` */
+    LH_JOB_FINISH,     /* writes the envelope, syncs, and gives the file its name */
+    LH_JOB_ABANDON,    /* closes a temporary file and removes it */
+    LH_JOB_REMOVE,     /* removes an index's file for good */
+    LH_JOB_QUARANTINE, /* renames an index's file to `v1_path` */
+    LH_JOB_ADOPT       /* gives a file that came from the peer its name */
 };
 
 #define LH_JOB_OPS_MAX 6u
@@ -157,9 +160,10 @@ struct lh_job {
     struct lh_persister *persister;
     int file;            /* BEGIN to FINISH or ABANDON; IMPORT: the version 1 file */
     void *import;        /* IMPORT: the persister's reader */
-    struct lh_buf bytes; /* FINISH: the envelope */
+    struct lh_buf bytes; /* FINISH, ADOPT: the envelope; ADOPT: empty when it stays as it is */
     struct lh_record record;
     char v1_path[LH_NAME_BYTES_MAX + 64];
+    char gone_path[LH_NAME_BYTES_MAX + 64]; /* REMOVE: the tombstone, made first; empty: none */
     struct lh_disk_op ops[LH_JOB_OPS_MAX];
     uint32_t ops_out;
 };
@@ -176,6 +180,42 @@ struct lh_tick {
 };
 
 _Static_assert(offsetof(struct lh_tick, head) == 0, "a tick is a message");
+
+/* Between vectord and the storaged peer's actor. Whoever gets a note frees it. */
+enum lh_peer_note_kind {
+    /* to the peer */
+    LH_NOTE_UPLOAD,   /* the index has a new file */
+    LH_NOTE_DELETE,   /* it is deleted; `path` is its tombstone */
+    LH_NOTE_DOWNLOAD, /* a listed object is wanted */
+    LH_NOTE_DISCARD,  /* a file that came is not used */
+    /* from the peer */
+    LH_NOTE_LISTED,   /* what the peer has: `objects` */
+    LH_NOTE_UNLISTED, /* the peer could not be listed, for `error` */
+    LH_NOTE_REFUSED,  /* an object could not be had, for `error`; it is tried again */
+    LH_NOTE_GONE      /* an object is not there any more */
+};
+
+struct lh_peer_object {
+    char name[LH_NAME_BYTES_MAX + 1]; /* of its index */
+    uint64_t bytes;                   /* as the peer says */
+};
+
+struct lh_peer_note {
+    struct lh_msg head;
+    enum lh_peer_note_kind kind;
+    char name[LH_NAME_BYTES_MAX + 1];
+    char path[LH_NAME_BYTES_MAX + 64];
+    struct lh_error error;
+    uint64_t bytes;                 /* DOWNLOAD */
+    struct lh_peer_object *objects; /* LISTED, sorted by name; the note's */
+    uint32_t object_count;
+};
+
+_Static_assert(offsetof(struct lh_peer_note, head) == 0, "a note is a message");
+
+/* NULL when there is no memory. */
+struct lh_peer_note *lh_peer_note_create(enum lh_peer_note_kind kind, const char *name);
+void lh_peer_note_destroy(struct lh_peer_note *note);
 
 /* NULL when there is no memory. The lane follows from `op`. */
 struct lh_request *lh_request_create(enum lh_op op);

@@ -2,6 +2,7 @@
  * read as they stand. */
 #include "actors/gateway.h"
 
+#include "base/clock.h"
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -110,6 +111,30 @@ static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
     lh_metrics_sample(out, "lakehouse_refused_total", "", (double)gateway->refused);
 }
 
+static void append_peer(struct lh_buf *out, const struct lh_peer *peer)
+{
+    uint64_t success_ns = lh_counter_get(&peer->metrics.success_ns);
+    lh_metrics_family(out, "lakehouse_peer_uploads_total", "counter",
+                      "Index files that the storaged peer has taken");
+    lh_metrics_sample(out, "lakehouse_peer_uploads_total", "",
+                      (double)lh_counter_get(&peer->metrics.uploads));
+    lh_metrics_family(out, "lakehouse_peer_downloads_total", "counter",
+                      "Index files that came from the storaged peer");
+    lh_metrics_sample(out, "lakehouse_peer_downloads_total", "",
+                      (double)lh_counter_get(&peer->metrics.downloads));
+    lh_metrics_family(out, "lakehouse_peer_failures_total", "counter",
+                      "Calls of the storaged peer that failed, and are tried again");
+    lh_metrics_sample(out, "lakehouse_peer_failures_total", "",
+                      (double)lh_counter_get(&peer->metrics.failures));
+    append_gauge(out, "lakehouse_peer_pending",
+                 "Indexes whose object is not known to be what it should be",
+                 (double)lh_counter_get(&peer->metrics.pending));
+    if (success_ns != 0)
+        append_gauge(out, "lakehouse_peer_success_age_seconds",
+                     "Time since a call of the storaged peer last went well",
+                     (double)(lh_clock_ns() - success_ns) * 1e-9);
+}
+
 void lh_handle_metrics(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
@@ -117,6 +142,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
     lh_http_server_metrics(gateway->http, &out);
     append_gateway(&out, gateway);
     append_vectord(&out, gateway->vectord);
+    if (gateway->peer != NULL)
+        append_peer(&out, gateway->peer);
     append_shards(&out, gateway);
     append_process(&out);
     lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);

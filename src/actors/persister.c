@@ -151,6 +151,38 @@ static void finish_file(struct lh_persister *persister, struct lh_job *job)
     submit_ops(persister, job);
 }
 
+/* What came from the peer is complete and synced; its envelope may be written anew. */
+static void adopt_file(struct lh_persister *persister, struct lh_job *job)
+{
+    if (job->bytes.len > 0) {
+        push_op(job, (struct lh_disk_op){.kind = LH_DISK_WRITE,
+                                         .file = job->file,
+                                         .bytes = job->bytes.ptr,
+                                         .len = job->bytes.len});
+        push_op(job, (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = job->file});
+    }
+    push_rename(job, job->paths.temp, job->paths.file);
+    push_sync_folder(job);
+    submit_ops(persister, job);
+}
+
+/* Makes the tombstone of an index that the peer may have, and syncs it. */
+static bool make_tombstone(struct lh_persister *persister, struct lh_job *job)
+{
+    int file;
+    if (job->gone_path[0] == '\0')
+        return true;
+    int rc = lh_disk_open(persister->options.disk, job->gone_path, LH_DISK_OPEN_NEW, &file);
+    if (rc != 0) {
+        job->status =
+            lh_error_sys(&job->error, lh_disk_status(rc), -rc, "making %.100s", job->gone_path);
+        return false;
+    }
+    lh_disk_close(persister->options.disk, file); /* it is empty: only its name counts */
+    push_sync_folder(job);
+    return true;
+}
+
 static void import_items(struct lh_persister *persister, struct lh_job *job)
 {
     job->record.type = LH_RECORD_ADD;
@@ -204,7 +236,14 @@ static void run_job(struct lh_persister *persister, struct lh_job *job)
         push_sync_folder(job);
         submit_ops(persister, job);
         return;
+    case LH_JOB_ADOPT:
+        adopt_file(persister, job);
+        return;
     case LH_JOB_REMOVE:
+        if (!make_tombstone(persister, job)) {
+            job_back(persister, job);
+            return;
+        }
         push_unlink(job, job->paths.file);
         if (job->v1 != LH_V1_NONE)
             push_unlink(job, job->v1_path);

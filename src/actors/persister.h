@@ -19,6 +19,16 @@ struct lh_found_file {
     struct lh_error error; /* why it cannot be used; it has been renamed, or was before */
 };
 
+/* A file that has come from the storaged peer: checked, synced, under a temporary name. The peer
+ * makes it, vectord has the persister rename it, and loads it. */
+struct lh_arrival {
+    struct lh_job job;
+    struct lh_found_file found;
+    struct lh_arrival *next; /* vectord's */
+};
+
+_Static_assert(offsetof(struct lh_arrival, job) == 0, "an arrival is a message");
+
 /* What the log holds of one index. */
 struct lh_found_changes {
     uint8_t uuid[16];
@@ -36,6 +46,14 @@ struct lh_recovery {
     struct lh_wal_summary log;
     bool failed; /* memory was short while it was made */
 };
+
+/* Files beside those of indexes: a tombstone says that an object of the peer is to be deleted, and
+ * stays until it is; a download that was cut short goes at the next start. */
+#define LH_GONE_SUFFIX     ".gone" /* <name>.<uuid>.gone */
+#define LH_DOWNLOAD_SUFFIX ".lhv1.download"
+
+/* The index's name in a tombstone's file name; empty when it is none. */
+struct lh_str lh_gone_name(const char *file);
 
 void lh_recovery_deinit(struct lh_recovery *recovery);
 const struct lh_found_changes *lh_recovery_changes(const struct lh_recovery *recovery,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uuid/uuid.h>
 
 #define SUFFIX  ".lhv1"
 #define CORRUPT ".lhv1.corrupt-"
@@ -137,6 +138,20 @@ static bool ends_in(const char *text, const char *suffix)
     return len > suffix_len && strcmp(text + len - suffix_len, suffix) == 0;
 }
 
+struct lh_str lh_gone_name(const char *file)
+{
+    static const size_t end = 1 + LH_LHV1_UUID_CHARS + sizeof LH_GONE_SUFFIX - 1;
+    uint8_t uuid[16];
+    char text[LH_LHV1_UUID_CHARS + 1];
+    size_t len = strlen(file);
+    if (len <= end || !ends_in(file, LH_GONE_SUFFIX) || file[len - end] != '.')
+        return (struct lh_str){0};
+    memcpy(text, file + len - end + 1, LH_LHV1_UUID_CHARS);
+    text[LH_LHV1_UUID_CHARS] = '\0';
+    struct lh_str name = {file, len - end};
+    return uuid_parse(text, uuid) == 0 && lh_index_name_is_valid(name) ? name : (struct lh_str){0};
+}
+
 static struct lh_found_file *add_file(struct lh_recovery *recovery, struct lh_str name,
                                       const char *file)
 {
@@ -247,10 +262,12 @@ static enum lh_status take_entry(struct lh_persister *persister, struct lh_recov
     struct lh_disk_op op = {.kind = LH_DISK_UNLINK, .path = path};
     struct lh_found_file *found;
     snprintf(path, sizeof path, LH_LHV1_FOLDER "/%s", file);
-    if (ends_in(file, SUFFIX ".tmp")) {
-        (void)run_ops(persister->options.disk, &op, 1); /* a checkpoint that was cut short */
+    if (ends_in(file, SUFFIX ".tmp") || ends_in(file, LH_DOWNLOAD_SUFFIX)) {
+        (void)run_ops(persister->options.disk, &op, 1); /* it was cut short */
         return LH_OK;
     }
+    if (lh_gone_name(file).len > 0)
+        return LH_OK; /* the peer's actor reads it */
     if (ends_in(file, SUFFIX) && name_before(file, SUFFIX).len > 0) {
         found = add_file(recovery, name_before(file, SUFFIX), file);
         if (found == NULL)

@@ -1,6 +1,7 @@
 /* A request's memory. Whichever thread holds the request. */
 #include "actors/messages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static enum lh_lane lane_of(enum lh_op op)
@@ -61,4 +62,22 @@ void lh_request_destroy(struct lh_request *request)
     lh_buf_deinit(&request->text);
     lh_buf_deinit(&request->answer);
     free(request);
+}
+
+struct lh_peer_note *lh_peer_note_create(enum lh_peer_note_kind kind, const char *name)
+{
+    struct lh_peer_note *note = calloc(1, sizeof *note);
+    if (note == NULL)
+        return NULL;
+    note->head = (struct lh_msg){.type = LH_MSG_PEER, .lane = LH_LANE_EXPRESS};
+    note->kind = kind;
+    snprintf(note->name, sizeof note->name, "%s", name);
+    return note;
+}
+
+void lh_peer_note_destroy(struct lh_peer_note *note)
+{
+    if (note != NULL)
+        free(note->objects);
+    free(note);
 }

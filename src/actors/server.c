@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A peer's copies are as old as the last checkpoint: the log of what came since must be here. */
+#define PEER_DATA_DIR "lakehouse-data"
+
 uint32_t lh_server_cores(void)
 {
     cpu_set_t cpus;
@@ -68,6 +71,7 @@ static void make_actors(struct lh_server *server, const struct lh_config *config
         .memory_bytes_max = lh_config_integer(config, "server.memory_max"),
         .persister = server->is_kept ? &server->persister : NULL,
         .recovery = server->is_kept ? &server->recovery : NULL,
+        .peer = server->has_peer ? &server->peer.actor : NULL,
         .checkpoint_bytes = lh_config_integer(config, "vectord.checkpoint_bytes"),
         .checkpoint_age_ms = lh_config_integer(config, "vectord.checkpoint_age"),
         .clock_ns = lh_clock_ns,
@@ -95,12 +99,37 @@ static unsigned durability_of(const struct lh_config *config)
     return choice(config, "vectord.durability", names);
 }
 
+/* The storaged peer's actor sees the same folder through a disk of its own. */
+static enum lh_status make_peer(struct lh_server *server, const struct lh_config *config,
+                                const char *data_dir, struct lh_error *error)
+{
+    struct lh_peer_options options = {.url = lh_config_string(config, "vectord.storaged_url"),
+                                      .log = &server->log,
+                                      .vectord = &server->vectord.actor};
+    if (options.url.len == 0)
+        return LH_OK;
+    enum lh_status status = lh_disk_open_plain(data_dir, &options.disk, error);
+    if (status != LH_OK)
+        return status;
+    status = lh_peer_init(&server->peer, &options, error);
+    server->has_peer = status == LH_OK;
+    if (status != LH_OK)
+        lh_disk_destroy(options.disk);
+    else
+        lh_log_line(&server->log, LH_LOG_INFO, "storaged peer",
+                    LH_LOG_STR("vectord.storaged_url", options.url),
+                    LH_LOG_TEXT("data_dir", data_dir));
+    return status;
+}
+
 /* Opens vectord.data_dir and reads what is there; nothing when there is none. */
 static enum lh_status open_disk(struct lh_server *server, const struct lh_config *config,
                                 struct lh_error *error)
 {
     static const char *const ios[] = {"auto", "uring", "blocking"};
     struct lh_str folder = lh_config_string(config, "vectord.data_dir");
+    if (folder.len == 0 && lh_config_string(config, "vectord.storaged_url").len > 0)
+        folder = LH_STR(PEER_DATA_DIR);
     struct lh_persister_options options = {
         .log = &server->log,
         .segment_bytes = lh_config_integer(config, "vectord.log_segment_bytes"),
@@ -129,7 +158,7 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
     server->is_kept = status == LH_OK;
     if (status != LH_OK)
         lh_disk_destroy(options.disk);
-    return status;
+    return status == LH_OK ? make_peer(server, config, path, error) : status;
 }
 
 static enum lh_status make_decoders(struct lh_server *server, struct lh_error *error)
@@ -152,6 +181,8 @@ static enum lh_status start_threads(struct lh_server *server, struct lh_error *e
         status = lh_actor_start(&server->persister.actor, error);
     if (status == LH_OK)
         status = lh_actor_start(&server->vectord.actor, error);
+    if (server->has_peer && status == LH_OK)
+        status = lh_actor_start(&server->peer.actor, error);
     for (uint32_t i = 0; i < server->worker_count && status == LH_OK; i++)
         status = lh_actor_start(&server->workers[i].actor, error);
     for (uint32_t i = 0; i < server->decoder_count && status == LH_OK; i++)
@@ -165,6 +196,7 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.decoders = server->decoders;
     server->gateway.decoder_count = server->decoder_count;
     server->gateway.vectord = &server->vectord;
+    server->gateway.peer = server->has_peer ? &server->peer : NULL;
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
 }
@@ -273,6 +305,10 @@ void lh_server_stop(struct lh_server *server)
         }
         lh_actor_stop(&server->vectord.actor);
         lh_actor_join(&server->vectord.actor);
+        if (server->has_peer) {
+            lh_actor_stop(&server->peer.actor);
+            lh_actor_join(&server->peer.actor);
+        }
         for (uint32_t i = 0; i < server->worker_count; i++) {
             lh_actor_stop(&server->workers[i].actor);
             lh_actor_join(&server->workers[i].actor);
@@ -287,6 +323,8 @@ void lh_server_stop(struct lh_server *server)
             lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
     }
+    if (server->has_peer)
+        lh_peer_deinit(&server->peer);
     if (server->is_kept) {
         lh_persister_deinit(&server->persister);
         lh_recovery_deinit(&server->recovery);

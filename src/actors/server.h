@@ -12,7 +12,9 @@ struct lh_server {
     struct lh_vectord vectord;
     struct lh_persister persister; /* when `is_kept` */
     struct lh_recovery recovery;
+    struct lh_peer peer; /* when `has_peer` */
     bool is_kept;
+    bool has_peer;
     bool actors_made;
     struct lh_decoder_actor *decoders;
     struct lh_worker *workers;

@@ -348,6 +348,9 @@ static void job_back(struct lh_vectord *vectord, struct lh_job *job)
     case LH_JOB_QUARANTINE:
         lh__recover_job_back(vectord, job);
         break;
+    case LH_JOB_ADOPT:
+        lh__remote_adopted(vectord, job);
+        break;
     case LH_JOB_REMOVE:
         lh__index_removed(vectord, job);
         break;
@@ -362,6 +365,8 @@ static void publish(struct lh_vectord *vectord)
     lh_counter_set(&vectord->metrics.items, vectord->items);
     lh_counter_set(&vectord->metrics.bytes, vectord->bytes);
     lh_counter_set(&vectord->metrics.lsn, vectord->lsn);
+    if (vectord->peer.is_fresh)
+        lh__remote_publish(vectord);
 }
 
 static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
@@ -373,6 +378,12 @@ static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
         break;
     case LH_MSG_JOB:
         job_back(vectord, (struct lh_job *)msg);
+        break;
+    case LH_MSG_PEER:
+        lh__remote_note(vectord, (struct lh_peer_note *)msg);
+        break;
+    case LH_MSG_ARRIVAL:
+        lh__remote_arrival(vectord, (struct lh_arrival *)msg);
         break;
     case LH_MSG_TICK:
         lh__checkpoint_tick(vectord, (struct lh_tick *)msg);
@@ -389,7 +400,8 @@ static void handle(struct lh_vectord *vectord, struct lh_msg *msg)
 bool lh_vectord_turn(struct lh_vectord *vectord, bool sleep)
 {
     struct lh_msg *msg;
-    if (vectord->options.recovery != NULL && !vectord->recovering.is_on) {
+    if (vectord->options.recovery != NULL && !vectord->recovering.is_on &&
+        !vectord->recovering.has_ended) {
         lh__recover_begin(vectord);
         return true;
     }
@@ -427,6 +439,7 @@ void lh_vectord_deinit(struct lh_vectord *vectord)
             lh_shard_destroy(index->shards[s].shard);
         lh__index_free(index);
     }
+    lh__remote_deinit(vectord);
     free(vectord->indexes);
     lh_actor_deinit(&vectord->actor);
 }

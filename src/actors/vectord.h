@@ -22,7 +22,8 @@ struct lh_index_shard {
 };
 
 enum lh_index_state {
-    LH_STATE_MAKING, /* its shards, or its first record: no one sees it yet */
+    LH_STATE_MAKING,   /* its shards, or its first record: no one sees it yet */
+    LH_STATE_ARRIVING, /* the storaged peer has it; its file is not here yet */
     LH_STATE_LOADING,
     LH_STATE_READY,
     LH_STATE_FAILED, /* its file could not be used; `reason` */
@@ -59,6 +60,7 @@ struct lh_index {
     enum lh_v1 v1;             /* its version 1 file, until a checkpoint replaces it */
     bool wants_checkpoint;     /* asked for, or due for another reason than size and age */
     struct lh_msg_queue asked; /* POST .../checkpoint requests that wait for one */
+    bool is_remote;            /* what is known of it is the peer's: it is arriving, or failed to */
     char path[LH_NAME_BYTES_MAX + 64]; /* of a file that failed */
     uint64_t replay_until;             /* at start: the log's last record of it; 0: none to come */
     uint32_t replays;                  /* at start: its records that are being applied */
@@ -81,6 +83,7 @@ struct lh_vectord_options {
     struct lh_recovery *recovery;   /* what there is at start; given to vectord with its content */
     uint64_t checkpoint_bytes;      /* log that starts a checkpoint */
     uint64_t checkpoint_age_ms;     /* a change that is older starts one; 0: never */
+    struct lh_actor *peer;          /* the storaged peer's; NULL: there is none */
     enum lh_durability durability;
     uint64_t (*clock_ns)(void); /* lh_clock_ns, or a test's */
     uint64_t seed;              /* of graphs; 0: from the clock */
@@ -93,10 +96,12 @@ struct lh_vectord_metrics {
     struct lh_counter items;
     struct lh_counter bytes;
     struct lh_counter lsn;
-    struct lh_counter recovering; /* 1 until everything is loaded */
-    struct lh_counter loading;    /* indexes that are not there yet */
-    struct lh_counter failed;     /* indexes that could not be loaded */
-    struct lh_counter replayed;   /* records of the log that were looked at, of... */
+    struct lh_counter recovering;  /* 1 until everything is loaded */
+    struct lh_counter loading;     /* indexes that are not there yet */
+    struct lh_counter failed;      /* indexes that could not be loaded */
+    struct lh_counter arriving;    /* indexes that the peer has and is sending */
+    struct lh_counter awaits_peer; /* 1: nothing was here at start, and the peer's is yet to come */
+    struct lh_counter replayed;    /* records of the log that were looked at, of... */
     struct lh_counter to_replay;
     struct lh_counter checkpoints;
     struct lh_counter checkpoint_failures;
@@ -131,6 +136,14 @@ struct lh_recovering {
     struct lh_job job;
 };
 
+/* What is known of the storaged peer. */
+struct lh_vectord_peer {
+    bool is_fresh;  /* nothing was here at start, and what the peer has for it is yet to come */
+    bool is_listed; /* the peer has said what it has */
+    struct lh_msg_queue early;   /* notes that wait for the log's end */
+    struct lh_arrival *arrivals; /* version 1 files: read while the server runs */
+};
+
 struct lh_vectord {
     struct lh_actor actor;
     struct lh_vectord_options options;
@@ -144,6 +157,7 @@ struct lh_vectord {
     uint64_t seed;
     struct lh_recovering recovering;
     struct lh_checkpoint checkpoint;
+    struct lh_vectord_peer peer;
     uint64_t checkpoint_retry_ns; /* not before: the last one failed */
     uint64_t checkpoint_backoff_ms;
     struct lh_tick *tick; /* held: the last one, until what is cheap to keep is kept */
@@ -241,6 +255,32 @@ void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job);
 bool lh__recover_is_quiet(const struct lh_vectord *vectord);
 void lh__recover_sent(struct lh_vectord *vectord, struct lh_request *request);
 void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request);
+
+/* Goes on with what comes item by item, and ends the start when nothing is left to come. */
+void lh__recover_advance(struct lh_vectord *vectord);
+/* Gives a version 1 file its identity. True: an index of it was deleted here. `other` is one that
+ * has it, or NULL. */
+bool lh__recover_identify(struct lh_vectord *vectord, struct lh_found_file *found,
+                          struct lh_index **other);
+/* Loads a file that came while the server runs. `found` of version 1 stays until the server ends.
+ */
+void lh__recover_adopt(struct lh_vectord *vectord, struct lh_found_file *found);
+
+/* vectord_peer.c; without a peer, these do nothing. */
+void lh__remote_begin(struct lh_vectord *vectord);
+/* At the log's end: true when the peer has been asked once, or there is none. */
+bool lh__remote_settle(struct lh_vectord *vectord);
+/* A fresh disk is not ready before all that the peer has for it is here, or cannot be had. */
+void lh__remote_publish(struct lh_vectord *vectord);
+void lh__remote_note(struct lh_vectord *vectord, struct lh_peer_note *note);
+void lh__remote_arrival(struct lh_vectord *vectord, struct lh_arrival *arrival);
+void lh__remote_adopted(struct lh_vectord *vectord, struct lh_job *job);
+void lh__remote_upload(struct lh_vectord *vectord, const struct lh_index *index);
+/* Of a REMOVE job: a tombstone is to come before the file goes; both are done. */
+void lh__remote_mark_gone(const struct lh_vectord *vectord, struct lh_job *job, const char *name,
+                          const uint8_t uuid[16]);
+void lh__remote_removed(struct lh_vectord *vectord, const struct lh_job *job);
+void lh__remote_deinit(struct lh_vectord *vectord);
 
 /* To the persister, in the order of the calls. */
 void lh__vectord_send_job(struct lh_vectord *vectord, struct lh_job *job);

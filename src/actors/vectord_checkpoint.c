@@ -142,10 +142,12 @@ static void end(struct lh_vectord *vectord)
 {
     struct lh_checkpoint *checkpoint = &vectord->checkpoint;
     struct lh_index *index = checkpoint->index;
-    if (checkpoint->status == LH_OK)
+    if (checkpoint->status == LH_OK) {
         note_success(vectord, index);
-    else
+        lh__remote_upload(vectord, index);
+    } else {
         note_failure(vectord, index);
+    }
     bool was_lost = checkpoint->status != LH_OK && index->wants_checkpoint;
     answer_asked(vectord, index);
     index->wants_checkpoint |= was_lost;

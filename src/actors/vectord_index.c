@@ -341,7 +341,8 @@ void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
     struct lh_index *index = request->index;
     struct lh_job *job;
     if (vectord->options.persister == NULL || index->state == LH_STATE_MAKING ||
-        (index->file_bytes == 0 && index->v1 == LH_V1_NONE && index->path[0] == '\0')) {
+        (vectord->options.peer == NULL && index->file_bytes == 0 && index->v1 == LH_V1_NONE &&
+         index->path[0] == '\0')) {
         forget(vectord, request, index);
         return;
     }
@@ -361,12 +362,14 @@ void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
     snprintf(job->v1_path, sizeof job->v1_path, "%s.v1", job->paths.file);
     if (index->path[0] != '\0')
         snprintf(job->paths.file, sizeof job->paths.file, "%s", index->path);
+    lh__remote_mark_gone(vectord, job, index->name, index->uuid_bytes);
     lh__vectord_send_job(vectord, job);
 }
 
 void lh__index_removed(struct lh_vectord *vectord, struct lh_job *job)
 {
     struct lh_request *request = job->request;
+    lh__remote_removed(vectord, job);
     if (request == NULL) { /* at start: a file that outlived its index */
         lh__recover_job_back(vectord, job);
         return;

@@ -21,8 +21,6 @@
 static const uuid_t v1_namespace = {0x5c, 0x1f, 0x0a, 0x7e, 0x3d, 0x42, 0x4b, 0x19,
                                     0x9e, 0x55, 0xd1, 0x6a, 0x20, 0x83, 0xc4, 0xf7};
 
-static void advance(struct lh_vectord *vectord);
-
 bool lh__recover_is_quiet(const struct lh_vectord *vectord)
 {
     const struct lh_recovering *recovering = &vectord->recovering;
@@ -179,7 +177,7 @@ void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part)
         give_up_file(vectord, index);
     else
         mark_ready_if_done(vectord, index);
-    advance(vectord);
+    lh__recover_advance(vectord);
 }
 
 /* A request of our own, through the same code as a client's. */
@@ -238,6 +236,7 @@ static void remove_file(struct lh_vectord *vectord, struct lh_found_file *found)
         return; /* the log keeps the DROP for as long as this start's log is needed */
     job->kind = LH_JOB_REMOVE;
     snprintf(job->paths.file, sizeof job->paths.file, "%s", found->path);
+    lh__remote_mark_gone(vectord, job, found->name, found->envelope.params.uuid);
     vectord->recovering.removals++;
     lh__vectord_send_job(vectord, job);
 }
@@ -256,6 +255,11 @@ static void take_failed(struct lh_vectord *vectord, struct lh_found_file *found)
     mark_failed(vectord, index, found->error.text);
 }
 
+static void identify_v1(struct lh_found_file *found)
+{
+    uuid_generate_sha1(found->envelope.params.uuid, v1_namespace, found->name, strlen(found->name));
+}
+
 static void take_file(struct lh_vectord *vectord, struct lh_found_file *found)
 {
     struct lh_index_params *params = &found->envelope.params;
@@ -264,7 +268,7 @@ static void take_file(struct lh_vectord *vectord, struct lh_found_file *found)
         return;
     }
     if (found->envelope.version == 1)
-        uuid_generate_sha1(params->uuid, v1_namespace, found->name, strlen(found->name));
+        identify_v1(found);
     const struct lh_found_changes *changes =
         lh_recovery_changes(vectord->options.recovery, params->uuid);
     if (changes != NULL && changes->drop_lsn > found->envelope.lsn) {
@@ -284,13 +288,14 @@ void lh__recover_begin(struct lh_vectord *vectord)
     vectord->recovering.is_on = true;
     vectord->lsn = recovery->log.last_lsn;
     lh_counter_set(&vectord->metrics.to_replay, recovery->log.records);
+    lh__remote_begin(vectord);
     for (uint32_t i = 0; i < recovery->file_count; i++) {
         if (recovery->files[i].envelope.lsn > vectord->lsn)
             vectord->lsn = recovery->files[i].envelope.lsn;
     }
     for (uint32_t i = 0; i < recovery->file_count; i++)
         take_file(vectord, &recovery->files[i]);
-    advance(vectord);
+    lh__recover_advance(vectord);
 }
 
 /* ---- what comes item by item: version 1 files, the log ---- */
@@ -312,8 +317,10 @@ static void finish(struct lh_vectord *vectord)
         vectord->indexes[i]->replay_until = 0;
         mark_ready_if_done(vectord, vectord->indexes[i]);
     }
-    lh_recovery_deinit(vectord->options.recovery);
-    vectord->options.recovery = NULL;
+    if (vectord->options.peer == NULL) { /* else what was deleted is asked for until the end */
+        lh_recovery_deinit(vectord->options.recovery);
+        vectord->options.recovery = NULL;
+    }
     lh_counter_set(&vectord->metrics.recovering, 0);
     lh_log_line(vectord->options.log, LH_LOG_INFO, "ready",
                 LH_LOG_U64("indexes", vectord->index_count), LH_LOG_U64("items", vectord->items),
@@ -321,21 +328,22 @@ static void finish(struct lh_vectord *vectord)
 }
 
 /* Asks for the next step when there may be one. */
-static void advance(struct lh_vectord *vectord)
+void lh__recover_advance(struct lh_vectord *vectord)
 {
     struct lh_recovering *recovering = &vectord->recovering;
     if (recovering->loads > 0 || recovering->is_asking || recovering->waiting != NULL ||
-        !recovering->is_on || vectord->tick != NULL)
+        vectord->tick != NULL)
         return;
-    if (recovering->has_ended) {
-        if (recovering->in_flight == 0 && recovering->removals == 0)
+    struct lh_index *import = next_import(vectord);
+    if (recovering->has_ended && import == NULL) {
+        if (recovering->is_on && recovering->in_flight == 0 && recovering->removals == 0 &&
+            lh__remote_settle(vectord))
             finish(vectord);
         return;
     }
     if (recovering->in_flight >= REPLAYS_MAX)
         return;
     struct lh_job *job = &recovering->job;
-    struct lh_index *import = next_import(vectord);
     if (import != NULL && import->shards[0].shard == NULL) {
         make_shards(vectord, import, 0);
         return;
@@ -390,7 +398,7 @@ void lh__recover_sent(struct lh_vectord *vectord, struct lh_request *request)
 {
     assert(vectord->recovering.waiting == request);
     vectord->recovering.waiting = NULL;
-    advance(vectord);
+    lh__recover_advance(vectord);
 }
 
 /* What a record did is done; or it could not be done, and the index is not what it was. */
@@ -411,7 +419,7 @@ void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request)
     lh__reshard_tick(vectord, index, false);
     if (index->import == NULL)
         mark_ready_if_done(vectord, index);
-    advance(vectord);
+    lh__recover_advance(vectord);
 }
 
 /* Another shard count, which the index's file does not have yet. */
@@ -493,7 +501,7 @@ void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job)
                         LH_LOG_TEXT("reason", job->error.text));
         vectord->recovering.removals--;
         free(job);
-        advance(vectord);
+        lh__recover_advance(vectord);
         return;
     }
     vectord->recovering.is_asking = false;
@@ -505,5 +513,30 @@ void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job)
         end_of_import(vectord, job);
     else
         end_of_log(vectord, job);
-    advance(vectord);
+    lh__recover_advance(vectord);
+}
+
+/* ---- what comes later ---- */
+
+bool lh__recover_identify(struct lh_vectord *vectord, struct lh_found_file *found,
+                          struct lh_index **other)
+{
+    const uint8_t *uuid = found->envelope.params.uuid;
+    if (found->envelope.version == 1)
+        identify_v1(found);
+    const struct lh_found_changes *changes = lh_recovery_changes(vectord->options.recovery, uuid);
+    *other = find_by_uuid(vectord, uuid);
+    return changes != NULL && changes->drop_lsn != 0;
+}
+
+void lh__recover_adopt(struct lh_vectord *vectord, struct lh_found_file *found)
+{
+    if (found->envelope.version == 1)
+        take_v1(vectord, found);
+    else
+        load_file(vectord, found);
+    struct lh_index *index = lh__vectord_find(vectord, found->name);
+    if (index != NULL)
+        index->replay_until = 0; /* the log has been read */
+    lh__recover_advance(vectord);
 }

@@ -54,6 +54,8 @@ static const char *lh_config_read_string(const struct lh_config_key *key, struct
         snprintf(reason, LH_CONFIG_REASON_MAX, "is none of %s", key->choices);
         return reason;
     }
+    if (key->flags & LH_KEY_URL && value.len > 0)
+        return lh_config_read_url(value);
     return key->flags & LH_KEY_BIND ? lh_config_read_bind(value, &bind) : NULL;
 }
 

@@ -74,9 +74,12 @@ const struct lh_config_key lh__config_keys[] = {
     LH_INTEGER("vectord", "shards", "0", 0, LH_SHARDS_MAX, 0,
                "Shard threads, and the shards of a new index; 0: one a core. An index may be made\n"
                "with another number."),
-    LH_STRING("vectord", "storaged_url", "", LH_KEY_LATER,
-              "A storaged that keeps checkpoints; empty: they are kept in data_dir."),
-    LH_STRING("vectord", "data_dir", "", 0, "Where indexes are kept; empty: in memory only."),
+    LH_STRING("vectord", "storaged_url", "", LH_KEY_URL,
+              "A storaged that gets a copy of every checkpoint, and from which indexes come that\n"
+              "are not here, as http://host:port; empty: none."),
+    LH_STRING("vectord", "data_dir", "", 0,
+              "Where indexes are kept; empty: in memory only, or with storaged_url, which needs a\n"
+              "log here, the folder lakehouse-data where the server is started."),
     LH_CHOICE("vectord", "durability", "commit", "commit|interval|none", 0,
               "When an add is answered: once it is on disk, once it is written, or at once. A\n"
               "request may ask for less by ?durability=."),

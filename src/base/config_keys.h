@@ -12,6 +12,7 @@ enum lh_key_flag {
     LH_KEY_LATER = 2,  /* nothing uses it yet */
     LH_KEY_BYTES = 4,  /* an integer that takes units */
     LH_KEY_BIND = 8,   /* a string that is host:port */
+    LH_KEY_URL = 16,   /* a string that is empty or a URL */
 };
 
 struct lh_config_key {

@@ -109,6 +109,32 @@ const char *lh_config_read_bind(struct lh_str text, struct lh_config_address *bi
     return NULL;
 }
 
+const char *lh_config_read_url(struct lh_str text)
+{
+    struct lh_config_address address;
+    struct lh_str host = text;
+    if (lh_str_has_prefix(text, LH_STR("http://")))
+        host = (struct lh_str){text.ptr + 7, text.len - 7};
+    else if (lh_str_has_prefix(text, LH_STR("https://")))
+        host = (struct lh_str){text.ptr + 8, text.len - 8};
+    else
+        return "does not begin with http:// or https://";
+    for (size_t i = 0; i < host.len; i++) {
+        unsigned char c = (unsigned char)host.ptr[i];
+        if (c <= ' ' || c >= 0x7f || strchr("\"<>\\^`{|}", c) != NULL)
+            return "is no URL: a character in it must be escaped";
+        if (c == '@' || c == '?' || c == '#')
+            return "must have no user, query or fragment";
+    }
+    const char *slash = host.len > 0 ? memchr(host.ptr, '/', host.len) : NULL;
+    host.len = slash != NULL ? (size_t)(slash - host.ptr) : host.len;
+    bool has_port =
+        host.len > 0 && memchr(host.ptr, ':', host.len) != NULL && host.ptr[host.len - 1] != ']';
+    if (host.len == 0 || host.ptr[0] == ':')
+        return "is no URL: it has no host";
+    return has_port ? lh_config_read_bind(host, &address) : NULL;
+}
+
 static void lh_config_write(struct lh_buf *out, uint64_t value, const struct lh_unit *units,
                             size_t count)
 {

@@ -27,6 +27,9 @@ struct lh_config_address {
 /* "127.0.0.1:3110", "localhost:3110", ":3110", "[::1]:3110". The host points into `text`. */
 const char *lh_config_read_bind(struct lh_str text, struct lh_config_address *bind);
 
+/* "http://host", "https://host:port/folder": no user, query or fragment. */
+const char *lh_config_read_url(struct lh_str text);
+
 /* The shortest form that reads back as the same value. */
 void lh_config_write_bytes(struct lh_buf *out, uint64_t value);
 void lh_config_write_duration_ms(struct lh_buf *out, uint64_t value);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 static void lh_actor_wake(void *arg)
 {
@@ -92,6 +93,24 @@ bool lh_actor_wait(struct lh_actor *actor)
             return false;
         while (sem_wait(&actor->wakeup) != 0)
             assert(errno == EINTR);
+    }
+}
+
+bool lh_actor_wait_until(struct lh_actor *actor, uint64_t deadline_ns)
+{
+    const struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                      .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    for (;;) {
+        bool is_shut = lh_mailbox_is_shut(&actor->mailbox);
+        if (lh_actor_poll(actor))
+            return true;
+        if (is_shut)
+            return false;
+        while (sem_clockwait(&actor->wakeup, CLOCK_MONOTONIC, &deadline) != 0) {
+            if (errno == ETIMEDOUT)
+                return lh_actor_poll(actor);
+            assert(errno == EINTR);
+        }
     }
 }
 

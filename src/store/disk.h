@@ -92,7 +92,9 @@ LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io
                                                struct lh_disk **disk, char note[160],
                                                struct lh_error *error);
 
-/* Opens a folder that is there for reading, without its lock: nothing may be submitted. */
+/* Opens a folder that is there, without its lock and without making anything; lh_disk_run must not
+ * sleep. For looking at files, and for a thread of the process that holds the lock: both have files
+ * open as descriptors, so that one may go on with the other's. */
 LH_MUST_USE enum lh_status lh_disk_open_plain(const char *root, struct lh_disk **disk,
                                               struct lh_error *error);
 

@@ -1,0 +1,271 @@
+/* Outgoing HTTP over libcurl's easy interface. Runs on the thread that owns the client.
+ *
+ * Invariant: between two calls the handle holds no pointer into a call, since each begins by
+ * resetting every option; the connection outlives that. */
+#include "net/client.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONNECT_TIMEOUT_S 5L
+#define STALLED_BYTES_S   1024L /* slower than this ... */
+#define STALLED_S         30L   /* ... for so long: it hangs */
+#define SHORT_CALL_S      10L
+#define BUFFER_BYTES      (512L << 10) /* few reads and writes an object */
+
+struct lh_http_client {
+    struct lh_http_client_options options;
+    char *url; /* without a slash at its end */
+    CURL *curl;
+    char detail[CURL_ERROR_SIZE];
+};
+
+/* One call while it is under way. */
+struct call {
+    struct lh_http_client *client;
+    const char *method;
+    const char *path;
+    const struct lh_http_source *source;
+    uint64_t sent;
+    const struct lh_http_sink *sink;
+    enum lh_status status; /* of source, sink or cancellation */
+    struct lh_error *error;
+};
+
+enum lh_status lh_http_client_create(const struct lh_http_client_options *options,
+                                     struct lh_http_client **client, struct lh_error *error)
+{
+    struct lh_http_client *made = calloc(1, sizeof *made);
+    size_t len = options->url.len;
+    while (len > 0 && options->url.ptr[len - 1] == '/')
+        len--;
+    if (made != NULL && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+        made->options = *options;
+        made->url = strndup(options->url.ptr, len);
+        made->curl = curl_easy_init();
+    }
+    if (made == NULL || made->url == NULL || made->curl == NULL) {
+        lh_http_client_destroy(made);
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for an HTTP client");
+    }
+    *client = made;
+    return LH_OK;
+}
+
+void lh_http_client_destroy(struct lh_http_client *client)
+{
+    if (client == NULL)
+        return;
+    curl_easy_cleanup(client->curl);
+    free(client->url);
+    free(client);
+}
+
+/* ---- what libcurl calls ---- */
+
+static size_t read_body(char *to, size_t size, size_t count, void *arg)
+{
+    struct call *call = arg;
+    uint64_t left = call->source->length - call->sent;
+    size_t len = left < size * count ? (size_t)left : size * count;
+    if (len == 0)
+        return 0;
+    call->status = call->source->read(call->sent, to, len, call->source->arg, call->error);
+    if (call->status != LH_OK)
+        return CURL_READFUNC_ABORT;
+    call->sent += len;
+    return len;
+}
+
+/* A body that starts anew. */
+static int seek_body(void *arg, curl_off_t offset, int origin)
+{
+    struct call *call = arg;
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > call->source->length)
+        return CURL_SEEKFUNC_FAIL;
+    call->sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+static size_t write_body(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct call *call = arg;
+    long http = 0;
+    curl_easy_getinfo(call->client->curl, CURLINFO_RESPONSE_CODE, &http);
+    if (http != 200 || call->sink == NULL)
+        return size * count; /* what an error has to say is not for us */
+    call->status =
+        call->sink->write((struct lh_str){bytes, size * count}, call->sink->arg, call->error);
+    return call->status == LH_OK ? size * count : 0;
+}
+
+static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
+                       curl_off_t up)
+{
+    struct call *call = arg;
+    const struct lh_http_client_options *options = &call->client->options;
+    (void)down_all, (void)down, (void)up_all, (void)up;
+    if (!options->is_cancelled(options->arg))
+        return 0;
+    call->status =
+        lh_error_set(call->error, LH_CLOSED, "%s %s: cancelled", call->method, call->path);
+    return 1;
+}
+
+/* ---- a call ---- */
+
+static void set_up(struct call *call, const char *url, struct curl_slist *headers)
+{
+    struct lh_http_client *client = call->client;
+    CURL *curl = client->curl;
+    curl_easy_reset(curl);
+    client->detail[0] = '\0';
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALLED_BYTES_S);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehoused/" LH_VERSION);
+    curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->detail);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, write_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, call);
+    if (call->source != NULL) {
+        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
+        curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)call->source->length);
+        curl_easy_setopt(curl, CURLOPT_READFUNCTION, read_body);
+        curl_easy_setopt(curl, CURLOPT_READDATA, call);
+        curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, seek_body);
+        curl_easy_setopt(curl, CURLOPT_SEEKDATA, call);
+    } else {
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, call->method);
+    }
+}
+
+/* Why there was no whole answer, in the system's words where it has some. */
+static enum lh_status refuse(struct call *call, CURLcode code)
+{
+    struct lh_http_client *client = call->client;
+    long sys_errno = 0;
+    const char *detail = client->detail[0] != '\0' ? client->detail : curl_easy_strerror(code);
+    curl_easy_getinfo(client->curl, CURLINFO_OS_ERRNO, &sys_errno);
+    if (code == CURLE_COULDNT_CONNECT && sys_errno != 0)
+        detail = strerror((int)sys_errno);
+    else if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR)
+        detail = "the connection broke before the answer";
+    return lh_error_set(call->error, LH_IO, "%s %.80s: %.70s", call->method, call->path, detail);
+}
+
+static enum lh_status perform(struct call *call, long timeout_s)
+{
+    struct lh_http_client *client = call->client;
+    struct lh_buf url = LH_BUF_EMPTY;
+    /* Without it, libcurl waits a second for leave to send a body. */
+    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+    CURLcode code = CURLE_OUT_OF_MEMORY;
+    long http = 0;
+    lh_buf_printf(&url, "%s%s", client->url, call->path);
+    lh_buf_append_char(&url, '\0');
+    if (!lh_buf_failed(&url) && headers != NULL) {
+        set_up(call, url.ptr, headers);
+        curl_easy_setopt(client->curl, CURLOPT_TIMEOUT, timeout_s);
+        code = curl_easy_perform(client->curl);
+        curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &http);
+    }
+    curl_slist_free_all(headers);
+    lh_buf_deinit(&url);
+    if (call->status != LH_OK)
+        return call->status;
+    /* A peer that refuses a body early may close before it has all; its answer is what counts. */
+    if (code != CURLE_OK && (http == 0 || http == 200))
+        return refuse(call, code);
+    if (http == 404)
+        return lh_error_set(call->error, LH_NOT_FOUND, "%s %.80s: 404", call->method, call->path);
+    if (http != 200 && !(http == 204 && call->source == NULL && call->sink == NULL))
+        return lh_error_set(call->error, LH_IO, "%s %.80s: answered %ld", call->method, call->path,
+                            http);
+    return LH_OK;
+}
+
+/* ---- a short answer ---- */
+
+struct short_answer {
+    struct lh_buf *to;
+    size_t max;
+};
+
+static enum lh_status take_short(struct lh_str bytes, void *arg, struct lh_error *error)
+{
+    struct short_answer *answer = arg;
+    if (bytes.len > answer->max - answer->to->len)
+        return lh_error_set(error, LH_IO, "an answer of more than %zu bytes", answer->max);
+    lh_buf_append_str(answer->to, bytes);
+    if (lh_buf_failed(answer->to))
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for an answer");
+    return LH_OK;
+}
+
+/* ---- the calls ---- */
+
+enum lh_status lh_http_client_put(struct lh_http_client *client, const char *path,
+                                  const struct lh_http_source *source, struct lh_buf *answer,
+                                  size_t answer_max, struct lh_error *error)
+{
+    struct short_answer to = {answer, answer_max};
+    struct lh_http_sink sink = {take_short, &to};
+    struct call call = {.client = client,
+                        .method = "PUT",
+                        .path = path,
+                        .source = source,
+                        .sink = &sink,
+                        .error = error};
+    return perform(&call, 0);
+}
+
+enum lh_status lh_http_client_get(struct lh_http_client *client, const char *path,
+                                  const struct lh_http_sink *sink, struct lh_error *error)
+{
+    struct call call = {
+        .client = client, .method = "GET", .path = path, .sink = sink, .error = error};
+    return perform(&call, 0);
+}
+
+enum lh_status lh_http_client_get_short(struct lh_http_client *client, const char *path,
+                                        struct lh_buf *answer, size_t answer_max,
+                                        struct lh_error *error)
+{
+    struct short_answer to = {answer, answer_max};
+    struct lh_http_sink sink = {take_short, &to};
+    struct call call = {
+        .client = client, .method = "GET", .path = path, .sink = &sink, .error = error};
+    return perform(&call, SHORT_CALL_S);
+}
+
+enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,
+                                     struct lh_error *error)
+{
+    struct call call = {.client = client, .method = "DELETE", .path = path, .error = error};
+    return perform(&call, SHORT_CALL_S);
+}
+
+void lh_http_escape(struct lh_buf *out, struct lh_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                        (c >= '0' && c <= '9') || strchr("-._~", c) != NULL;
+        if (is_plain && c != '\0')
+            lh_buf_append_char(out, (char)c);
+        else
+            lh_buf_printf(out, "%%%02X", c);
+    }
+}
