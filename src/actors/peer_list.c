@@ -71,6 +71,17 @@ static enum lh_status take_objects(struct lh_peer_note *note, struct lh_json roo
     return status;
 }
 
+static bool is_truncated(struct lh_json root)
+{
+    struct lh_buf text = LH_BUF_EMPTY;
+    struct lh_json value;
+    if (lh_json_get(root, "truncated", &value))
+        lh_json_append(&text, value);
+    bool is_true = lh_str_eq(lh_buf_str(&text), LH_STR("true"));
+    lh_buf_deinit(&text);
+    return is_true;
+}
+
 /* `cursor` becomes that of the next page; empty: this was the last. */
 static enum lh_status take_page(struct lh_peer_note *note, struct lh_str text,
                                 struct lh_buf *cursor, struct lh_error *error)
@@ -85,6 +96,8 @@ static enum lh_status take_page(struct lh_peer_note *note, struct lh_str text,
     (void)lh_json_get_str(root, "next_cursor", &next); /* of the last page: none */
     if (status == LH_OK && next.len > 0 && lh_str_eq(next, lh_buf_str(cursor)))
         status = lh_error_set(error, LH_CORRUPT, "the list: next_cursor is the page's own");
+    if (status == LH_OK && next.len == 0 && is_truncated(root))
+        status = lh_error_set(error, LH_CORRUPT, "the list is truncated and has no next_cursor");
     cursor->len = 0;
     lh_buf_append_str(cursor, next);
     if (status == LH_OK && lh_buf_failed(cursor))

@@ -300,14 +300,18 @@ void lh__recover_begin(struct lh_vectord *vectord)
 
 /* ---- what comes item by item: version 1 files, the log ---- */
 
-/* The next version 1 file whose items have not come; NULL: none. */
+/* The next version 1 file whose items have not come; NULL: none. One that is being read is read to
+ * its end, whatever comes from the peer meanwhile. */
 static struct lh_index *next_import(const struct lh_vectord *vectord)
 {
+    const struct lh_job *job = &vectord->recovering.job;
+    struct lh_index *next = NULL;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
-        if (vectord->indexes[i]->import != NULL)
-            return vectord->indexes[i];
+        struct lh_index *index = vectord->indexes[i];
+        if (index->import != NULL && (next == NULL || (job->import != NULL && job->index == index)))
+            next = index;
     }
-    return NULL;
+    return next;
 }
 
 static void finish(struct lh_vectord *vectord)

@@ -125,16 +125,59 @@ def test_a_fresh_disk_gets_what_a_checkpoint_left_at_the_peer(peer, serve, tmp_p
         check(third, "words", rows + extra)
 
 
-def test_a_version_1_file_at_the_peer_is_loaded_and_becomes_version_2(peer, serve):
-    name = "go_euclidean_140x5_deleted"
-    with open(os.path.join(GOLDEN, name + ".lhv1"), "rb") as file:
+def version_1(name, of):
+    """The Go daemon's file `of`, as that of index `name`."""
+    with open(os.path.join(GOLDEN, of + ".lhv1"), "rb") as file:
         content = file.read()
-    own = json.loads(content[8:8 + int.from_bytes(content[4:8], "big")])["params"]["name"]
-    peer.objects[KEY.format(own)] = content
+    length = int.from_bytes(content[4:8], "big")
+    envelope = json.loads(content[8:8 + length])
+    envelope["params"]["name"] = name
+    envelope = json.dumps(envelope).encode()
+    return b"LHV1" + len(envelope).to_bytes(4, "big") + envelope + content[8 + length:]
+
+
+def test_version_1_files_at_the_peer_are_loaded_and_become_version_2(peer, serve):
+    counts = {}
+    for number, (of, count) in enumerate(
+            [("go_cosine_300x16", 300), ("go_euclidean_140x5_deleted", 140), ("go_empty_8", 0)] * 3):
+        name = f"{chr(ord('z') - number)}-old"  # each sorts before the last, which may be under way
+        peer.objects[KEY.format(name)] = version_1(name, of)
+        counts[name] = count
     with serve(peer.url) as server:
-        wait_until(lambda: names(server).get(own, {}).get("state") == "ready")
-        assert names(server)[own]["count"] == 140
-        wait_until(lambda: b'"version":2' in peer.objects[KEY.format(own)][:100])
+        wait_until(lambda: [one["state"] for one in names(server).values()] == ["ready"] * 9)
+        assert {name: one["count"] for name, one in names(server).items()} == counts
+        wait_until(lambda: all(b'"version":2' in file[:100] for file in peer.objects.values()))
+        wait_until(lambda: idle(server))
+    with serve(peer.url, "fresh") as server:
+        wait_ready(server)
+        assert {name: one["count"] for name, one in names(server).items()} == counts
+
+
+def test_a_stop_in_order_sends_the_last_checkpoint(peer, serve):
+    rows = items(40)
+    with serve(peer.url) as server:
+        wait_ready(server)
+        with server.client() as client:
+            client.create("words", 8, distance="euclidean").add(rows)
+    assert peer.puts == [KEY.format("words")]
+    with serve(peer.url, "fresh") as server:
+        wait_ready(server)
+        check(server, "words", rows)
+
+
+def test_a_peer_that_hangs_at_the_start_keeps_neither_searches_nor_a_stop_waiting(peer, serve):
+    rows = items(10)
+    with serve(peer.url) as server:
+        wait_ready(server)
+        make(server, "words", rows)
+        wait_until(lambda: idle(server))
+    peer.hangs = True
+    with serve(peer.url) as server:
+        wait_until(lambda: names(server).get("words", {}).get("state") == "ready", 5)
+        check(server, "words", rows)
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 8
 
 
 def test_a_peer_that_is_down_is_logged_once_and_filled_when_it_comes(serve):
@@ -273,7 +316,7 @@ def test_a_download_that_is_not_whole_is_refused_and_tried_again(peer, serve, fa
 @pytest.mark.parametrize("listing", [
     b"<html>", b"[]", b"{}", b'{"objects":[{"Key":7,"Size":1}]}',
     b'{"objects":[{"Key":"_vectors/a.lhv1","Size":"many"}]}',
-    b'{"objects":[],"truncated":true,"next_cursor":"same"}'])
+    b'{"objects":[],"truncated":true}', b'{"objects":[],"truncated":true,"next_cursor":"same"}'])
 def test_a_list_that_is_none_is_refused(peer, serve, listing):
     peer.listing = listing
     with serve(peer.url) as server:

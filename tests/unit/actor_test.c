@@ -1,6 +1,8 @@
 /* runtime/actor: waking, lanes, and stopping while others send. */
 #include "runtime/actor.h"
 
+#include "base/clock.h"
+
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -151,6 +153,23 @@ static void the_express_lane_goes_first_and_poll_keeps_what_waits(void **state)
     lh_actor_deinit(&actor);
 }
 
+static void a_wait_ends_at_its_deadline_with_a_message_or_with_a_stop(void **state)
+{
+    struct lh_actor actor;
+    struct note note = {.head.lane = LH_LANE_BULK};
+    lh_actor_init(&actor, "idle", count_notes, NULL);
+    uint64_t begin = lh_clock_ns();
+    assert_false(lh_actor_wait_until(&actor, begin + 20000000));
+    assert_true(lh_clock_ns() >= begin + 20000000);
+    assert_false(lh_actor_wait_until(&actor, begin)); /* it is past */
+    assert_int_equal(lh_actor_send(&actor, &note.head), LH_OK);
+    assert_true(lh_actor_wait_until(&actor, UINT64_MAX / 2));
+    assert_ptr_equal(lh_actor_next(&actor), &note.head);
+    lh_actor_stop(&actor);
+    assert_false(lh_actor_wait_until(&actor, UINT64_MAX / 2));
+    lh_actor_deinit(&actor);
+}
+
 static void a_busy_actor_does_not_pile_up_wakeups(void **state)
 {
     struct lh_actor actor;
@@ -173,6 +192,7 @@ int main(void)
         cmocka_unit_test(a_stop_while_others_send_loses_nothing),
         cmocka_unit_test(what_was_sent_before_the_start_is_handled),
         cmocka_unit_test(the_express_lane_goes_first_and_poll_keeps_what_waits),
+        cmocka_unit_test(a_wait_ends_at_its_deadline_with_a_message_or_with_a_stop),
         cmocka_unit_test(a_busy_actor_does_not_pile_up_wakeups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

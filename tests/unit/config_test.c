@@ -185,6 +185,41 @@ static void binds_are_host_and_port(void **state)
                    "one");
 }
 
+static void urls_have_a_scheme_and_a_host_and_no_more_than_a_path(void **state)
+{
+    static const char *const good[] = {"",
+                                       "http://localhost",
+                                       "https://store.example:8443",
+                                       "http://[::1]:3211",
+                                       "http://[::1]",
+                                       "http://10.0.0.1/a/b/"};
+    static const struct {
+        const char *text, *reason;
+    } bad[] = {{"localhost:3211", "does not begin with http:// or https://"},
+               {"ftp://a", "does not begin with http:// or https://"},
+               {"http://", "is no URL: it has no host"},
+               {"http:///a", "is no URL: it has no host"},
+               {"http://:80", "is no URL: it has no host"},
+               {"http://a b", "is no URL: a character in it must be escaped"},
+               {"http://u:p@a", "must have no user, query or fragment"},
+               {"http://a/?b", "must have no user, query or fragment"},
+               {"http://a:b", "does not end in a port from 0 to 65535"},
+               {"http://fe80::1:80", "is an IPv6 address without brackets: write [address]:port"}};
+    for (unsigned i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct lh_config *config = make();
+        assert_int_equal(lh_config_set(config, "vectord.storaged_url", lh_str_of(good[i]),
+                                       LH_CONFIG_STRING, "test", NULL),
+                         LH_OK);
+        lh_config_destroy(config);
+    }
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[160];
+        snprintf(text, sizeof text, "lakehouse.toml:14: vectord.storaged_url: \"%s\" %s",
+                 bad[i].text, bad[i].reason);
+        assert_refused("vectord.storaged_url", bad[i].text, LH_CONFIG_STRING, text);
+    }
+}
+
 static void variables_set_keys_and_unknown_ones_are_named(void **state)
 {
     char *good[] = {"PATH=/bin", "LAKEHOUSE=x", "LAKEHOUSE_VECTORD_SHARDS=8",
@@ -344,6 +379,7 @@ int main(void)
         cmocka_unit_test(a_value_out_of_range_names_the_limit),
         cmocka_unit_test(an_unknown_key_gets_the_nearest_one),
         cmocka_unit_test(binds_are_host_and_port),
+        cmocka_unit_test(urls_have_a_scheme_and_a_host_and_no_more_than_a_path),
         cmocka_unit_test(variables_set_keys_and_unknown_ones_are_named),
         cmocka_unit_test(an_argument_is_key_and_value),
         cmocka_unit_test(two_services_on_one_bind_are_refused),
