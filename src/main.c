@@ -122,7 +122,16 @@ static bool parse_flags(int argc, char **argv, struct flags *flags)
 static int print_config(const struct lh_config *config)
 {
     struct lh_buf out = LH_BUF_EMPTY;
+    char note[160];
+    const char *io = lh_disk_effective(lh_server_io(config), note);
     lh_config_print(config, &out);
+    if (io == NULL) {
+        fprintf(stderr, "lakehoused: server.io: %s\n", note);
+        lh_buf_deinit(&out);
+        return EXIT_USAGE;
+    }
+    lh_buf_printf(&out, "\n# On this machine files are written by: %s%s%s\n", io,
+                  note[0] != '\0' ? ". " : "", note);
     bool is_written = !lh_buf_failed(&out) && fwrite(out.ptr, 1, out.len, stdout) == out.len;
     lh_buf_deinit(&out);
     return is_written ? EXIT_OK : EXIT_FAILED;

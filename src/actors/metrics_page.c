@@ -92,6 +92,55 @@ static void append_vectord(struct lh_buf *out, const struct lh_vectord *vectord)
                  (double)lh_counter_get(&vectord->metrics.lsn));
 }
 
+static void append_counter(struct lh_buf *out, const char *name, const char *help,
+                           const struct lh_counter *counter)
+{
+    lh_metrics_family(out, name, "counter", help);
+    lh_metrics_sample(out, name, "", (double)lh_counter_get(counter));
+}
+
+static void append_checkpoints(struct lh_buf *out, const struct lh_vectord_metrics *metrics)
+{
+    append_gauge(out, "lakehouse_indexes_loading", "Indexes that are not there yet",
+                 (double)lh_counter_get(&metrics->loading));
+    append_gauge(out, "lakehouse_indexes_failed", "Indexes that could not be loaded",
+                 (double)lh_counter_get(&metrics->failed));
+    append_counter(out, "lakehouse_log_replayed_total", "Records looked at since the start",
+                   &metrics->replayed);
+    append_counter(out, "lakehouse_checkpoints_total", "Index files written",
+                   &metrics->checkpoints);
+    append_counter(out, "lakehouse_checkpoint_failures_total", "Index files that could not be",
+                   &metrics->checkpoint_failures);
+    append_counter(out, "lakehouse_checkpoint_bytes_total", "Bytes of index files written",
+                   &metrics->checkpoint_bytes);
+    lh_metrics_family(out, "lakehouse_checkpoint_seconds", "histogram",
+                      "From its begin to its end");
+    lh_metrics_histogram(out, "lakehouse_checkpoint_seconds", "", &metrics->checkpoint_time);
+}
+
+/* The log and the disk, where there is one. */
+static void append_persister(struct lh_buf *out, const struct lh_persister *persister)
+{
+    char labels[32];
+    if (persister == NULL)
+        return;
+    const struct lh_wal_metrics *log = lh_wal_metrics(persister->wal);
+    lh_metrics_family(out, "lakehouse_disk_io", "gauge", "How files are written");
+    snprintf(labels, sizeof labels, "io=\"%s\"", lh_disk_name(persister->options.disk));
+    lh_metrics_sample(out, "lakehouse_disk_io", labels, 1);
+    append_counter(out, "lakehouse_log_records_total", "Changes written to the log", &log->records);
+    append_counter(out, "lakehouse_log_bytes_total", "Bytes written to the log", &log->bytes);
+    append_counter(out, "lakehouse_log_groups_total",
+                   "Writes of the log; records by groups is the mean group", &log->groups);
+    append_counter(out, "lakehouse_log_syncs_total", "Syncs of the log", &log->syncs);
+    append_counter(out, "lakehouse_log_failures_total", "Writes and syncs that failed",
+                   &log->failures);
+    append_gauge(out, "lakehouse_log_live_bytes", "Log that no checkpoint has made superfluous",
+                 (double)lh_counter_get(&log->live_bytes));
+    lh_metrics_family(out, "lakehouse_log_sync_seconds", "histogram", "One sync of the log");
+    lh_metrics_histogram(out, "lakehouse_log_sync_seconds", "", &log->sync_time);
+}
+
 static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
 {
     lh_metrics_family(out, "lakehouse_credits", "gauge", "Requests that may still be let in");
@@ -142,6 +191,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
     lh_http_server_metrics(gateway->http, &out);
     append_gateway(&out, gateway);
     append_vectord(&out, gateway->vectord);
+    append_checkpoints(&out, &gateway->vectord->metrics);
+    append_persister(&out, gateway->vectord->options.persister);
     if (gateway->peer != NULL)
         append_peer(&out, gateway->peer);
     append_shards(&out, gateway);

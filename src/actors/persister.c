@@ -183,6 +183,16 @@ static bool make_tombstone(struct lh_persister *persister, struct lh_job *job)
     return true;
 }
 
+/* What a version 1 file held that version 2 says otherwise. */
+static void log_facts(const struct lh_persister *persister, const struct lh_job *job)
+{
+    struct lh_lhv1_go_facts facts = lh_lhv1_go_facts(job->import);
+    lh_log_line(persister->options.log, LH_LOG_INFO, "a version 1 file was read",
+                LH_LOG_U64("items", facts.items),
+                LH_LOG_U64("zero_vectors_left_out", facts.zero_vectors),
+                LH_LOG_U64("metadata_that_was_no_object", facts.wrapped));
+}
+
 static void import_items(struct lh_persister *persister, struct lh_job *job)
 {
     job->record.type = LH_RECORD_ADD;
@@ -191,6 +201,8 @@ static void import_items(struct lh_persister *persister, struct lh_job *job)
                                       (struct lh_lhv1_go **)&job->import, &job->error);
     if (job->status == LH_OK)
         job->status = lh_lhv1_go_next(job->import, &job->record.batch, &job->error);
+    if (job->status == LH_NOT_FOUND)
+        log_facts(persister, job);
     if (job->status != LH_OK) {
         lh_lhv1_go_close(job->import);
         job->import = NULL;

@@ -93,6 +93,12 @@ static unsigned choice(const struct lh_config *config, const char *key, const ch
     return i;
 }
 
+enum lh_disk_io lh_server_io(const struct lh_config *config)
+{
+    static const char *const names[] = {"auto", "uring", "blocking"};
+    return (enum lh_disk_io)choice(config, "server.io", names);
+}
+
 static unsigned durability_of(const struct lh_config *config)
 {
     static const char *const names[] = {"commit", "interval", "none"};
@@ -126,7 +132,6 @@ static enum lh_status make_peer(struct lh_server *server, const struct lh_config
 static enum lh_status open_disk(struct lh_server *server, const struct lh_config *config,
                                 struct lh_error *error)
 {
-    static const char *const ios[] = {"auto", "uring", "blocking"};
     struct lh_str folder = lh_config_string(config, "vectord.data_dir");
     if (folder.len == 0 && lh_config_string(config, "vectord.storaged_url").len > 0)
         folder = LH_STR(PEER_DATA_DIR);
@@ -148,7 +153,7 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
     memcpy(path, folder.ptr, folder.len);
     path[folder.len] = '\0';
     enum lh_status status =
-        lh_disk_open_folder(path, choice(config, "server.io", ios), &options.disk, note, error);
+        lh_disk_open_folder(path, lh_server_io(config), &options.disk, note, error);
     if (status != LH_OK)
         return status;
     lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "disk opened",

@@ -34,6 +34,9 @@ LH_MUST_USE bool lh_server_run(struct lh_server *server);
 /* Stops and joins the threads, and frees everything. */
 void lh_server_stop(struct lh_server *server);
 
+/* What `[server] io` asks for. */
+enum lh_disk_io lh_server_io(const struct lh_config *config);
+
 /* Cores that this process may run on. */
 uint32_t lh_server_cores(void);
 

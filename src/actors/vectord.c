@@ -359,8 +359,24 @@ static void job_back(struct lh_vectord *vectord, struct lh_job *job)
     }
 }
 
+/* Only while they change: when all is loaded, the numbers stay until an index goes. */
+static void count_states(struct lh_vectord *vectord)
+{
+    uint64_t loading = 0;
+    uint64_t failed = 0;
+    for (uint32_t i = 0; i < vectord->index_count; i++) {
+        loading += vectord->indexes[i]->state == LH_STATE_LOADING;
+        failed += vectord->indexes[i]->state == LH_STATE_FAILED;
+    }
+    lh_counter_set(&vectord->metrics.loading, loading);
+    lh_counter_set(&vectord->metrics.failed, failed);
+}
+
 static void publish(struct lh_vectord *vectord)
 {
+    if (vectord->recovering.is_on || lh_counter_get(&vectord->metrics.loading) != 0 ||
+        lh_counter_get(&vectord->metrics.indexes) != vectord->index_count)
+        count_states(vectord);
     lh_counter_set(&vectord->metrics.indexes, vectord->index_count);
     lh_counter_set(&vectord->metrics.items, vectord->items);
     lh_counter_set(&vectord->metrics.bytes, vectord->bytes);
@@ -403,6 +419,7 @@ bool lh_vectord_turn(struct lh_vectord *vectord, bool sleep)
     if (vectord->options.recovery != NULL && !vectord->recovering.is_on &&
         !vectord->recovering.has_ended) {
         lh__recover_begin(vectord);
+        publish(vectord);
         return true;
     }
     if (sleep ? !lh_actor_wait(&vectord->actor) : !lh_actor_poll(&vectord->actor))

@@ -35,7 +35,6 @@ static void mark_failed(struct lh_vectord *vectord, struct lh_index *index, cons
     index->state = LH_STATE_FAILED;
     index->replay_until = 0;
     snprintf(index->reason, sizeof index->reason, "%s", reason);
-    lh_counter_add(&vectord->metrics.failed, 1);
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index could not be loaded",
                 LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", reason));
 }

@@ -98,6 +98,9 @@ LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io
 LH_MUST_USE enum lh_status lh_disk_open_plain(const char *root, struct lh_disk **disk,
                                               struct lh_error *error);
 
+/* Which of the two on a folder `io` leads to here, without one: "io_uring", "blocking", or NULL
+ * when what is asked for is not to be had; `note` as above. */
+const char *lh_disk_effective(enum lh_disk_io io, char note[160]);
 /* Nothing may be in flight. The lock goes with it. */
 void lh_disk_destroy(struct lh_disk *disk);
 

@@ -183,6 +183,20 @@ done:
     return status;
 }
 
+const char *lh_disk_effective(enum lh_disk_io io, char note[160])
+{
+    const struct lh__disk_folder none = {.root = -1, .lock = -1, .wake = -1};
+    struct lh_disk *disk = NULL;
+    note[0] = '\0';
+    if (io != LH_DISK_BLOCKING)
+        disk = lh__disk_uring_create(&none, note);
+    if (disk == NULL && io != LH_DISK_URING)
+        disk = lh__disk_blocking_create(&none);
+    const char *name = disk != NULL ? lh_disk_name(disk) : NULL;
+    lh_disk_destroy(disk);
+    return name;
+}
+
 /* ---- calls that answer at once ---- */
 
 int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path)
