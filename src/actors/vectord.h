@@ -203,6 +203,8 @@ void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request);
 /* vectord_checkpoint.c */
 void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
                         struct lh_index *index);
+/* The index is being deleted: answers those who wait for a checkpoint of it. */
+void lh__checkpoint_withdraw(struct lh_vectord *vectord, struct lh_index *index);
 void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick);
 /* When nothing is under way any more, lets the last tick go on. */
 void lh__checkpoint_try_stop(struct lh_vectord *vectord);

@@ -296,6 +296,7 @@ void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
 {
     struct lh_request *request = index->drop;
     index->drop = NULL;
+    lh__checkpoint_withdraw(vectord, index);
     request->op = LH_OP_INDEX_DROP;
     request->stage = LH_STAGE_GATHER;
     for (uint32_t i = 0; i < index->shard_count; i++) {

@@ -12,10 +12,16 @@ static uint64_t next_random(struct lh_sim_server *server)
     return x ^ (x >> 31);
 }
 
-/* Time stands still: what is due by time comes with a tick. */
+static uint64_t now_ns = 1000000000;
+
 static uint64_t clock_ns(void)
 {
-    return 1000000000;
+    return now_ns;
+}
+
+void lh_sim_server_pass_ms(uint64_t ms)
+{
+    now_ns += ms * 1000000;
 }
 
 static void no_wake(void *arg)
@@ -116,6 +122,8 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
     for (uint32_t i = 0; idle < actors && (turns == 0 || i < turns); i++) {
         bool any = turn(server, (first + i) % actors);
         idle = any || is_disk_busy(server) ? 0 : idle + 1;
+        if (!any)
+            now_ns += 100000; /* so a sync that is due later comes */
         /* Some turns come early, so that no order is the only one. */
         if (any && next_random(server) % 4 == 0)
             (void)turn(server, (uint32_t)(next_random(server) % actors));
@@ -125,6 +133,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop)
 {
     assert(!server->is_tick_out);
+    lh_sim_server_pass_ms(100);
     server->is_tick_out = true;
     server->tick.is_stop = is_stop;
     server->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};

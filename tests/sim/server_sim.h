@@ -5,6 +5,7 @@
 
 #include "actors/vectord.h"
 #include "sim/disk_sim.h"
+#include "sim/replay.h"
 
 #define LH_SIM_WORKERS_MAX 8u
 
@@ -44,7 +45,10 @@ void lh_sim_server_send(struct lh_sim_server *server, struct lh_request *request
  * over; 0: no limit). */
 void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns);
 
-/* A tick and all that follows from it. */
+/* Lets time pass, which stands still but for what the actors' turns take. One time for all. */
+void lh_sim_server_pass_ms(uint64_t ms);
+
+/* A tick, 100 ms later, and all that follows from it. */
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop);
 
 /* When nothing is in flight; frees all, the disk too. */
