@@ -40,6 +40,13 @@ const struct lh_found_changes *lh_recovery_changes(const struct lh_recovery *rec
     return find_changes(recovery, uuid);
 }
 
+void lh_recovery_note_drop(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn)
+{
+    struct lh_found_changes *changes = find_changes(recovery, uuid);
+    if (changes != NULL)
+        changes->drop_lsn = lsn;
+}
+
 /* ---- operations, waited for ---- */
 
 struct waiting {

@@ -394,6 +394,7 @@ void lh_vectord_init(struct lh_vectord *vectord, const struct lh_vectord_options
 
 void lh_vectord_deinit(struct lh_vectord *vectord)
 {
+    lh__recover_end_import(vectord);
     /* The workers' threads have ended: their shards are ours to free. */
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         struct lh_index *index = vectord->indexes[i];

@@ -74,7 +74,7 @@ static struct lh_index *find_due(const struct lh_vectord *vectord)
 static uint64_t lsn_least(const struct lh_vectord *vectord)
 {
     uint64_t least = vectord->lsn + 1;
-    if (vectord->recovering.is_on)
+    if (vectord->recovering.is_on || vectord->recovering.is_incomplete)
         return 0;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         uint64_t unsaved = vectord->indexes[i]->unsaved_lsn;
@@ -396,6 +396,7 @@ void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick)
         vectord->checkpoint_retry_ns = 0;
         vectord->checkpoint_backoff_ms = 0;
     }
+    lh__index_retry_removals(vectord);
     start_next(vectord);
     if (!tick->is_stop)
         tick_on(vectord, tick);

@@ -212,7 +212,9 @@ void run_answered(struct lh_request *request, void *arg)
         op->lsn = request->record.lsn;
     else if (was_logged)
         op->tried = request->record.lsn;
-    CHECK(run, op->lsn != 0 || op->status != LH_OK || op->kind == OP_CHECKPOINT,
+    /* A failed index is not in the log any more: to delete it is to remove its file. */
+    CHECK(run,
+          op->lsn != 0 || op->status != LH_OK || op->kind == OP_CHECKPOINT || op->kind == OP_DROP,
           "op %u says that it is done, and is not in the log", (unsigned)request->request_id);
     if (op->lsn != 0) {
         raise_to(&run->acknowledged.any, op->lsn);
