@@ -340,6 +340,28 @@ static void restart(struct run *run, struct lh_sim_disk **disk)
     *disk = copy;
 }
 
+/* Flips a bit of a byte, most times of one that is not padding. */
+static void rot(struct run *run, struct lh_sim_disk *sim, const char *path)
+{
+    struct lh_disk *disk = lh_sim_disk_disk(sim);
+    uint64_t bytes = 0, at = 0;
+    int file = -1;
+    if (lh_disk_open(disk, path, LH_DISK_OPEN_READ, &file) != 0)
+        return; /* the crash took it */
+    int rc = lh_disk_size(disk, file, &bytes);
+    for (uint32_t i = 0; i < 50 && rc == 0 && bytes > 0; i++) {
+        char byte = 0;
+        size_t got = 0;
+        at = next_random(run) % bytes;
+        rc = lh_disk_read(disk, file, &byte, 1, at, &got);
+        if (byte != 0)
+            break;
+    }
+    lh_disk_close(disk, file);
+    if (bytes > 0)
+        (void)lh_sim_disk_rot(sim, path, at, (uint8_t)(1u << below(run, 8)));
+}
+
 /* Starts with a rotten byte in some file. */
 static void start_rotten(struct run *run, struct lh_sim_disk **disk, bool in_log)
 {
@@ -350,12 +372,8 @@ static void start_rotten(struct run *run, struct lh_sim_disk **disk, bool in_log
     list(copy, &files, in_log ? "wal" : LH_LHV1_FOLDER);
     lh_sim_server_end(&run->server);
     lh_sim_disk_crash(copy);
-    if (files.count > 0) {
-        uint32_t i = below(run, files.count);
-        uint64_t at = below(run, 2) == 0 ? below(run, (uint32_t)files.bytes[i])
-                                         : below(run, files.bytes[i] < 4096 ? 64 : 4600);
-        (void)lh_sim_disk_rot(copy, files.paths[i], at, (uint8_t)(1u << below(run, 8)));
-    }
+    if (files.count > 0)
+        rot(run, copy, files.paths[below(run, files.count)]);
     bool is_started = lh_sim_server_start(&run->server, copy, &options, &error);
     CHECK(run, is_started, "the start with a rotten byte: %s", error.text);
     run->server.answered = run_answered;

@@ -69,9 +69,10 @@ struct lh_sim_server_options random_options(struct run *run)
 {
     return (struct lh_sim_server_options){.workers = 1 + below(run, 3),
                                           .default_shards = 1 + below(run, 3),
-                                          .segment_bytes = 8192u << below(run, 3),
+                                          .segment_bytes = 4096u + (256u << below(run, 7)),
                                           .checkpoint_bytes = 1000u << below(run, 6),
                                           .seed = next_random(run),
+                                          .ticks_at_start = below(run, 4) == 0,
                                           .log = getenv("LH_TEST_LOG") != NULL ? &loud : &quiet};
 }
 
@@ -378,10 +379,10 @@ bool is_state(const struct run *run, struct lh_sim_server *server, uint32_t name
 /* The prefix that makes this name what it is: its state and where it ends. A name that is not there
  * has no LSN to tell: any will do that leaves it out. */
 static bool find_prefix(const struct run *run, struct lh_sim_server *server, uint32_t name,
-                        uint64_t least, uint64_t *end, struct state *state, char why[WHY_BYTES])
+                        uint64_t least, uint64_t most, uint64_t *end, struct state *state,
+                        char why[WHY_BYTES])
 {
     struct lh_index *index = lh_sim_server_index(server, names[name]);
-    uint64_t most = server->vectord.lsn > least ? server->vectord.lsn : least;
     if (index != NULL && index->state != LH_STATE_DROPPING) {
         *end = index->lsn;
         state_at(run, name, *end, state);
@@ -400,12 +401,12 @@ static bool find_prefix(const struct run *run, struct lh_sim_server *server, uin
 }
 
 void check_prefix(const struct run *run, const char *where, struct lh_sim_server *server,
-                  uint64_t least, struct state states[NAMES])
+                  uint64_t least, uint64_t most, struct state states[NAMES])
 {
     char why[WHY_BYTES] = "";
     for (uint32_t n = 0; n < NAMES; n++) {
         uint64_t end = 0;
-        bool found = find_prefix(run, server, n, least, &end, &states[n], why);
+        bool found = find_prefix(run, server, n, least, most, &end, &states[n], why);
         CHECK(run, found, "%s: %s", where, why);
         for (uint32_t i = 0; i < run->op_count; i++) {
             const struct op *op = &run->ops[i];

@@ -101,9 +101,10 @@ void state_at(const struct run *run, uint32_t name, uint64_t lsn, struct state *
 bool is_state(const struct run *run, struct lh_sim_server *server, uint32_t name,
               const struct state *state, char why[WHY_BYTES]);
 
-/* Every name is what a prefix of its changes makes that reaches at least to `least`. */
+/* Every name is what a prefix of its changes makes that reaches at least to `least` and, of those
+ * that are not there, at most to `most`. */
 void check_prefix(const struct run *run, const char *where, struct lh_sim_server *server,
-                  uint64_t least, struct state states[NAMES]);
+                  uint64_t least, uint64_t most, struct state states[NAMES]);
 /* What the server holds is what another history begins with. Its LSNs may begin anew: when the log
  * has gone with the last index, nothing knows them any more. */
 void begin_anew(struct run *run, struct lh_sim_server *server, const struct state states[NAMES]);

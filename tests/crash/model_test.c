@@ -26,6 +26,7 @@
 struct seen {
     struct lh_sim_disk *copy; /* NULL: it is the next life's */
     struct acknowledged acknowledged;
+    uint64_t most; /* the highest LSN that there was */
 };
 
 struct watch {
@@ -34,6 +35,7 @@ struct watch {
     uint32_t count;
     uint32_t room;
     uint64_t operations;
+    uint64_t most; /* 0: as the run's log says */
 };
 
 struct cut {
@@ -47,9 +49,10 @@ static void before_operation(struct lh_sim_disk *disk, void *arg)
     watch->operations++;
     if (watch->count == watch->room)
         return;
-    watch->seen[watch->count++] =
-        (struct seen){.copy = lh_sim_disk_copy(disk, watch->operations * 31 + watch->run->random),
-                      .acknowledged = watch->run->acknowledged};
+    watch->seen[watch->count++] = (struct seen){
+        .copy = lh_sim_disk_copy(disk, watch->operations * 31 + watch->run->random),
+        .acknowledged = watch->run->acknowledged,
+        .most = watch->most != 0 ? watch->most : lh_wal_last_lsn(watch->run->server.persister.wal)};
 }
 
 /* After a recovery; `states` gets what there is. */
@@ -64,7 +67,7 @@ static void check_recovered(const struct run *run, struct lh_sim_server *server,
     /* Without weak changes, all indexes stand at one LSN. */
     if (!run->is_mixed && lsn > least)
         least = lsn;
-    check_prefix(run, cut->where, server, least, states);
+    check_prefix(run, cut->where, server, least, seen->most, states);
 }
 
 static void crash(struct run *run, struct lh_sim_disk *disk, struct cut *cut, const char *what,
@@ -95,7 +98,7 @@ static uint32_t check_seen(struct run *run, const struct run *history, struct se
 {
     static struct lh_sim_server server;
     static struct seen cuts[CUTS_MAX];
-    struct watch watch = {.run = run, .seen = cuts, .room = CUTS_MAX};
+    struct watch watch = {.run = run, .seen = cuts, .room = CUTS_MAX, .most = 1};
     struct state states[NAMES];
     struct cut cut, again;
     bool is_cut = below(run, 16) == 0;
@@ -154,7 +157,7 @@ static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struc
 {
     static struct seen seen[SEEN_MAX];
     static struct run past;
-    struct watch watch = {.run = run, .seen = seen, .room = SEEN_MAX - 1};
+    struct watch watch = {.run = run, .seen = seen, .room = SEEN_MAX - 1, .most = start->most};
     struct state states[NAMES];
     uint32_t crashes = 0;
     run->acknowledged = start->acknowledged;
@@ -163,6 +166,7 @@ static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struc
     check_recovered(run, &run->server, start, cut, states);
     uint32_t seen_before = watch.count;
     past = *run;
+    watch.most = 0;
     begin_anew(run, &run->server, states);
     run->server.answered = run_answered;
     run->server.arg = run;
@@ -189,7 +193,7 @@ static uint32_t one_run(uint64_t seed)
 {
     static struct run run;
     struct cut cut = {.is_power = true, .where = "first start"};
-    struct seen start = {0}, next;
+    struct seen start = {.most = 1}, next;
     uint32_t crashes = 0;
     run_begin(&run, seed);
     uint32_t lives = 1 + below(&run, LIVES_MAX);

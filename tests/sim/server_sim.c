@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define TICKS_AT_START 20u
+
 static uint64_t next_random(struct lh_sim_server *server)
 {
     uint64_t x = server->random += 0x9e3779b97f4a7c15ull; /* splitmix64 */
@@ -27,6 +29,18 @@ void lh_sim_server_pass_ms(uint64_t ms)
 static void no_wake(void *arg)
 {
     (void)arg;
+}
+
+static void send_tick(struct lh_sim_server *server, bool is_stop)
+{
+    assert(!server->is_tick_out);
+    lh_sim_server_pass_ms(100);
+    server->is_tick_out = true;
+    server->tick.is_stop = is_stop;
+    server->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};
+    enum lh_status status = lh_actor_send(&server->vectord.actor, &server->tick.head);
+    assert(status == LH_OK);
+    (void)status;
 }
 
 bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
@@ -62,6 +76,11 @@ bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
     for (uint32_t i = 0; i < options->workers; i++)
         server->workers[i].clock_ns = clock_ns;
     lh_vectord_init(&server->vectord, &vectord);
+    for (uint32_t i = 0; options->ticks_at_start && i < TICKS_AT_START; i++) {
+        lh_sim_server_pump(server, 1 + (uint32_t)(next_random(server) % 12));
+        if (!server->is_tick_out)
+            send_tick(server, false);
+    }
     lh_sim_server_pump(server, 0);
     return true;
 }
@@ -132,14 +151,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
 
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop)
 {
-    assert(!server->is_tick_out);
-    lh_sim_server_pass_ms(100);
-    server->is_tick_out = true;
-    server->tick.is_stop = is_stop;
-    server->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};
-    enum lh_status status = lh_actor_send(&server->vectord.actor, &server->tick.head);
-    assert(status == LH_OK);
-    (void)status;
+    send_tick(server, is_stop);
     lh_sim_server_pump(server, 0);
 }
 

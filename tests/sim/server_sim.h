@@ -15,6 +15,7 @@ struct lh_sim_server_options {
     uint64_t segment_bytes;
     uint64_t checkpoint_bytes;
     uint64_t seed;
+    bool ticks_at_start; /* time passes while all comes back */
     const struct lh_log *log;
 };
 
