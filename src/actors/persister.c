@@ -90,9 +90,9 @@ static void job_op_done(struct lh_disk_op *op)
      */
     bool is_minor = job->kind == LH_JOB_FINISH && op->kind == LH_DISK_UNLINK;
     if (op->result != 0 && op->result != -ECANCELED && job->status == LH_OK && !is_minor)
-        job->status = lh_error_sys(
-            &job->error, op->result == -ENOSPC ? LH_NO_SPACE : LH_DISK_FAILED, -op->result, "%s %s",
-            op_name(op->kind), op->path != NULL ? op->path : job->paths.temp);
+        job->status =
+            lh_error_sys(&job->error, lh_disk_status(op->result), -op->result, "%s %s",
+                         op_name(op->kind), op->path != NULL ? op->path : job->paths.temp);
     assert(job->ops_out > 0);
     if (--job->ops_out > 0)
         return;
@@ -200,8 +200,8 @@ static void run_job(struct lh_persister *persister, struct lh_job *job)
     case LH_JOB_BEGIN:
         rc = lh_disk_open(disk, job->paths.temp, LH_DISK_OPEN_NEW, &job->file);
         if (rc != 0)
-            job->status = lh_error_sys(&job->error, rc == -ENOSPC ? LH_NO_SPACE : LH_DISK_FAILED,
-                                       -rc, "making %s", job->paths.temp);
+            job->status =
+                lh_error_sys(&job->error, lh_disk_status(rc), -rc, "making %s", job->paths.temp);
         job_back(persister, job);
         return;
     case LH_JOB_FINISH:

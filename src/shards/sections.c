@@ -129,9 +129,9 @@ bool lh__section_block_back(struct lh_block *block)
     assert(job->blocks_out > 0);
     job->blocks_out--;
     if (block->op.result != 0 && part->status == LH_OK)
-        part->status = lh_error_sys(
-            &job->error, block->op.result == -ENOSPC ? LH_NO_SPACE : LH_DISK_FAILED,
-            -block->op.result, "writing %zu bytes at %" PRIu64, block->op.len, block->op.offset);
+        part->status =
+            lh_error_sys(&job->error, lh_disk_status(block->op.result), -block->op.result,
+                         "writing %zu bytes at %" PRIu64, block->op.len, block->op.offset);
     block->op.file = -1;
     bool was_parked = job->is_parked;
     job->is_parked = false;

@@ -3,6 +3,7 @@
 #include "store/disk.h"
 
 #include <assert.h>
+#include <errno.h>
 
 void lh_disk_destroy(struct lh_disk *disk)
 {
@@ -13,6 +14,12 @@ void lh_disk_destroy(struct lh_disk *disk)
 const char *lh_disk_name(const struct lh_disk *disk)
 {
     return disk->calls->name;
+}
+
+enum lh_status lh_disk_status(int result)
+{
+    bool is_full = result == -ENOSPC || result == -EDQUOT || result == -EFBIG;
+    return is_full ? LH_NO_SPACE : LH_DISK_FAILED;
 }
 
 void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain)

@@ -99,6 +99,10 @@ void lh_disk_destroy(struct lh_disk *disk);
 
 const char *lh_disk_name(const struct lh_disk *disk);
 
+/* What a failed operation's result means to whoever asked: LH_NO_SPACE, by whichever limit, or
+ * LH_DISK_FAILED. */
+enum lh_status lh_disk_status(int result);
+
 /* Queues a chain; nothing has started when this returns. Cannot fail: errors come to `done`. */
 void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain);
 

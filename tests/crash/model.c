@@ -417,9 +417,8 @@ void check_prefix(const struct run *run, const char *where, struct lh_sim_server
     }
 }
 
-void begin_anew(struct run *run, struct lh_sim_server *server, const struct state states[NAMES])
+void begin_anew(struct run *run, uint64_t lsn, const struct state states[NAMES])
 {
-    uint64_t lsn = server->vectord.lsn;
     memcpy(run->first, states, sizeof run->first);
     run->op_count = 0;
     run->acknowledged = (struct acknowledged){lsn, lsn, lsn};

@@ -107,7 +107,7 @@ void check_prefix(const struct run *run, const char *where, struct lh_sim_server
                   uint64_t least, uint64_t most, struct state states[NAMES]);
 /* What the server holds is what another history begins with. Its LSNs may begin anew: when the log
  * has gone with the last index, nothing knows them any more. */
-void begin_anew(struct run *run, struct lh_sim_server *server, const struct state states[NAMES]);
+void begin_anew(struct run *run, uint64_t lsn, const struct state states[NAMES]);
 /* Every name is what all its changes make. */
 void check_all(struct run *run, const char *where, struct lh_sim_server *server);
 

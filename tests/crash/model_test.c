@@ -26,7 +26,8 @@
 struct seen {
     struct lh_sim_disk *copy; /* NULL: it is the next life's */
     struct acknowledged acknowledged;
-    uint64_t most; /* the highest LSN that there was */
+    uint64_t most;   /* the highest LSN that there was */
+    bool is_settled; /* every change had been acknowledged and is there */
 };
 
 struct watch {
@@ -46,13 +47,18 @@ struct cut {
 static void before_operation(struct lh_sim_disk *disk, void *arg)
 {
     struct watch *watch = arg;
+    const struct run *run = watch->run;
+    const struct lh_wal *wal = run->server.persister.wal;
+    uint64_t most = watch->most;
     watch->operations++;
     if (watch->count == watch->room)
         return;
-    watch->seen[watch->count++] = (struct seen){
-        .copy = lh_sim_disk_copy(disk, watch->operations * 31 + watch->run->random),
-        .acknowledged = watch->run->acknowledged,
-        .most = watch->most != 0 ? watch->most : lh_wal_last_lsn(watch->run->server.persister.wal)};
+    if (most == 0)
+        most = wal != NULL ? lh_wal_last_lsn(wal) : UINT64_MAX;
+    watch->seen[watch->count++] =
+        (struct seen){.copy = lh_sim_disk_copy(disk, watch->operations * 31 + run->random),
+                      .acknowledged = run->acknowledged,
+                      .most = most};
 }
 
 /* After a recovery; `states` gets what there is. */
@@ -128,8 +134,8 @@ static void make_changes(struct run *run)
             lh_sim_server_pump(&run->server, 1 + below(run, 30));
         if (below(run, 10) == 0)
             lh_sim_server_pump(&run->server, 0);
-        if (below(run, 12) == 0 && !run->server.is_tick_out)
-            lh_sim_server_tick(&run->server, false);
+        if (below(run, 4) == 0 && !run->server.is_tick_out)
+            lh_sim_server_send_tick(&run->server, false);
     }
     lh_sim_server_pump(&run->server, 0);
     CHECK(run, run->server.in_flight == 0, "%u requests were never answered",
@@ -152,6 +158,22 @@ static void stop(struct run *run)
     run->acknowledged.commit = run->acknowledged.interval = run->acknowledged.any;
 }
 
+/* Starts where all that there is is known, and does not wait for it to come back. */
+static void start_in_use(struct run *run, struct lh_sim_disk *disk)
+{
+    struct lh_sim_server_options options = random_options(run);
+    struct lh_error error = {0};
+    struct state states[NAMES];
+    for (uint32_t n = 0; n < NAMES; n++)
+        state_at(run, n, UINT64_MAX, &states[n]);
+    begin_anew(run, 0, states);
+    options.ticks_at_start = false;
+    options.turns_at_start = 1 + below(run, 60);
+    memset(&run->server, 0, sizeof run->server); /* its log was another */
+    bool is_started = lh_sim_server_start(&run->server, disk, &options, &error);
+    CHECK(run, is_started, "%s", error.text);
+}
+
 /* One life on a disk, which it takes; `next` gets the next one's. */
 static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struct seen *next)
 {
@@ -161,19 +183,27 @@ static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struc
     struct state states[NAMES];
     uint32_t crashes = 0;
     run->acknowledged = start->acknowledged;
+    uint32_t seen_before = 0;
     lh_sim_disk_watch(start->copy, before_operation, &watch);
-    recover(run, &run->server, start->copy, cut->where);
-    check_recovered(run, &run->server, start, cut, states);
-    uint32_t seen_before = watch.count;
-    past = *run;
-    watch.most = 0;
-    begin_anew(run, &run->server, states);
+    if (start->is_settled && below(run, 2) == 0) {
+        watch.most = 0;
+        start_in_use(run, start->copy);
+    } else {
+        recover(run, &run->server, start->copy, cut->where);
+        check_recovered(run, &run->server, start, cut, states);
+        seen_before = watch.count;
+        past = *run;
+        watch.most = 0;
+        begin_anew(run, run->server.vectord.lsn, states);
+    }
     run->server.answered = run_answered;
     run->server.arg = run;
     make_changes(run);
-    if (below(run, 3) == 0)
+    bool is_stopped = below(run, 3) == 0;
+    if (is_stopped)
         stop(run);
     before_operation(start->copy, &watch);
+    seen[watch.count - 1].is_settled = is_stopped || !run->is_mixed;
     lh_sim_disk_watch(start->copy, NULL, NULL);
     lh_sim_server_end(&run->server);
     uint32_t chosen = below(run, 2) == 0 ? watch.count - 1 : below(run, watch.count);

@@ -31,7 +31,7 @@ static void no_wake(void *arg)
     (void)arg;
 }
 
-static void send_tick(struct lh_sim_server *server, bool is_stop)
+void lh_sim_server_send_tick(struct lh_sim_server *server, bool is_stop)
 {
     assert(!server->is_tick_out);
     lh_sim_server_pass_ms(100);
@@ -79,9 +79,9 @@ bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
     for (uint32_t i = 0; options->ticks_at_start && i < TICKS_AT_START; i++) {
         lh_sim_server_pump(server, 1 + (uint32_t)(next_random(server) % 12));
         if (!server->is_tick_out)
-            send_tick(server, false);
+            lh_sim_server_send_tick(server, false);
     }
-    lh_sim_server_pump(server, 0);
+    lh_sim_server_pump(server, options->turns_at_start);
     return true;
 }
 
@@ -151,7 +151,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
 
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop)
 {
-    send_tick(server, is_stop);
+    lh_sim_server_send_tick(server, is_stop);
     lh_sim_server_pump(server, 0);
 }
 
