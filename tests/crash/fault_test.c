@@ -15,7 +15,7 @@
 
 #define FAULTS    2500u
 #define OPS       40u
-#define SEEN_MAX  6u
+#define SEEN_MAX  12u
 #define ATTEMPTS  64u
 #define FILES_MAX 64u
 #define RETRY_MS  100000u /* past every back-off */
@@ -433,7 +433,7 @@ int main(int argc, char **argv)
                                          .kinds = KINDS_ALL,
                                          .error = errors[(at + seed) % 3],
                                          .lasts = (at + seed) % 2 == 0};
-            if (at % 5 == 4) /* the first of one kind from here on */
+            if (at % 5 >= 3) /* the first of one kind from here on */
                 fault.kinds = 1u << (at / 5 % (LH_DISK_KINDS + 1));
             try_fault(seed, &fault, UINT64_MAX);
         }

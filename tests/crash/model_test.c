@@ -168,7 +168,7 @@ static void start_in_use(struct run *run, struct lh_sim_disk *disk)
         state_at(run, n, UINT64_MAX, &states[n]);
     begin_anew(run, 0, states);
     options.ticks_at_start = false;
-    options.turns_at_start = 1 + below(run, 60);
+    options.turns_at_start = 1 + below(run, 20);
     memset(&run->server, 0, sizeof run->server); /* its log was another */
     bool is_started = lh_sim_server_start(&run->server, disk, &options, &error);
     CHECK(run, is_started, "%s", error.text);
@@ -199,7 +199,7 @@ static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struc
     run->server.answered = run_answered;
     run->server.arg = run;
     make_changes(run);
-    bool is_stopped = below(run, 3) == 0;
+    bool is_stopped = below(run, 2) == 0;
     if (is_stopped)
         stop(run);
     before_operation(start->copy, &watch);
@@ -207,6 +207,8 @@ static uint32_t live(struct run *run, struct seen *start, struct cut *cut, struc
     lh_sim_disk_watch(start->copy, NULL, NULL);
     lh_sim_server_end(&run->server);
     uint32_t chosen = below(run, 2) == 0 ? watch.count - 1 : below(run, watch.count);
+    if (seen_before > 0 && below(run, 4) == 0) /* with nothing done but to start */
+        chosen = seen_before - 1;
     *next = seen[chosen];
     for (uint32_t i = 0; i < watch.count; i++)
         if (i != chosen)
@@ -242,12 +244,55 @@ static uint32_t one_run(uint64_t seed)
     return crashes;
 }
 
+/* An index that is all there is deleted while the log, which made it, is still being read. */
+static void drop_while_coming_back(uint64_t seed)
+{
+    static struct run run;
+    struct lh_sim_server_options options;
+    struct lh_error error = {0};
+    uint32_t changes = 60;
+    run_begin(&run, seed);
+    run.is_mixed = false;
+    options = random_options(&run);
+    options.checkpoint_bytes = 1u << 30;
+    struct lh_sim_disk *disk = lh_sim_disk_create(next_random(&run));
+    bool is_started = lh_sim_server_start(&run.server, disk, &options, &error);
+    CHECK(&run, is_started, "%s", error.text);
+    run.server.answered = run_answered;
+    run.server.arg = &run;
+    send_op(&run, OP_CREATE, 1);
+    for (uint32_t i = 0; i < changes; i++)
+        send_op(&run, OP_ADD, 1);
+    lh_sim_server_pump(&run.server, 0);
+    send_op(&run, OP_CREATE, 0);
+    lh_sim_server_pump(&run.server, 0);
+    send_op(&run, OP_CHECKPOINT, 0);
+    lh_sim_server_pump(&run.server, 0);
+    disk = lh_sim_disk_copy(disk, next_random(&run));
+    lh_sim_server_end(&run.server);
+    start_in_use(&run, disk);
+    run.server.answered = run_answered;
+    run.server.arg = &run;
+    do {
+        CHECK(&run, run.server.vectord.options.recovery != NULL,
+              "nothing to be seen of the recovery");
+        send_op(&run, OP_DROP, 0);
+        lh_sim_server_pump(&run.server, 8);
+    } while (run.ops[run.op_count - 1].status == LH_INDEX_LOADING);
+    lh_sim_server_pump(&run.server, 0);
+    CHECK(&run, run.server.in_flight == 0, "the drop was never answered");
+    check_all(&run, "dropped in a recovery", &run.server);
+    lh_sim_server_end(&run.server);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     uint64_t wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : CRASHES;
     uint64_t crashes = 0;
     uint64_t runs = 0;
+    for (uint32_t i = 0; i < 20; i++)
+        drop_while_coming_back(seed + i);
     while (wanted == 0 || crashes < wanted) {
         crashes += one_run(seed + runs);
         runs++;
