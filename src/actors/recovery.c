@@ -345,6 +345,10 @@ enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recov
     int rc = make_folder(disk, LH_LHV1_FOLDER);
     if (rc == 0)
         rc = make_folder(disk, LH_WAL_FOLDER);
+    /* A process that was killed may have left names that are seen and not durable: what is removed
+     * because of them must not be gone when they are. */
+    if (rc == 0)
+        rc = sync_folder(disk, LH_LHV1_FOLDER);
     if (rc != 0)
         return lh_error_sys(error, LH_DISK_FAILED, -rc, "making the folders of vectord.data_dir");
     enum lh_status status = read_folder(persister, recovery, error);

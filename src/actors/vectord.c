@@ -330,8 +330,24 @@ static void job_back(struct lh_vectord *vectord, struct lh_job *job)
     }
 }
 
+static void publish_states(struct lh_vectord *vectord)
+{
+    uint64_t loading = 0;
+    uint64_t failed = 0;
+    for (uint32_t i = 0; i < vectord->index_count; i++) {
+        loading += vectord->indexes[i]->state == LH_STATE_LOADING;
+        failed += vectord->indexes[i]->state == LH_STATE_FAILED;
+    }
+    lh_counter_set(&vectord->metrics.loading, loading);
+    lh_counter_set(&vectord->metrics.failed, failed);
+}
+
 static void publish(struct lh_vectord *vectord)
 {
+    /* Afterwards none loads or fails any more; one that failed may be deleted. */
+    if (lh_counter_get(&vectord->metrics.loading) > 0 || vectord->recovering.is_on ||
+        lh_counter_get(&vectord->metrics.failed) > 0)
+        publish_states(vectord);
     lh_counter_set(&vectord->metrics.indexes, vectord->index_count);
     lh_counter_set(&vectord->metrics.items, vectord->items);
     lh_counter_set(&vectord->metrics.bytes, vectord->bytes);

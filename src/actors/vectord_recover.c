@@ -52,7 +52,6 @@ static void mark_failed(struct lh_vectord *vectord, struct lh_index *index, cons
     /* The next start may have better luck with its file: its log stays. */
     index->unsaved_lsn = has_changes(vectord, index) ? index->checkpoint_lsn + 1 : 0;
     snprintf(index->reason, sizeof index->reason, "%s", reason);
-    lh_counter_add(&vectord->metrics.failed, 1);
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index could not be loaded",
                 LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", reason));
 }
@@ -460,7 +459,6 @@ static void discard(struct lh_vectord *vectord, struct lh_index *index)
         vectord->bytes -= index->shards[i].bytes;
         lh_shard_destroy(index->shards[i].shard); /* no worker has a part of it */
     }
-    lh_counter_sub(&vectord->metrics.failed, 1);
     lh__index_withdraw(vectord, index);
     free(index);
 }

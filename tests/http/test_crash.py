@@ -462,11 +462,11 @@ def test_an_index_is_served_as_soon_as_it_is_there(folder):
 
         def is_ready():
             answer = client.get("/readyz")
-            seen.add(answer.json["log_replayed"])
+            seen.add((answer.json["loading"], answer.json["log_replayed"]))
             return answer.status == 200
 
         wait_until(is_ready)
-        assert len(seen) > 1, seen
+        assert len(seen) > 1 and {0, 1} == {loading for loading, _ in seen}, seen
         assert client.index("large").info()["count"] == 10000
     with start(folder) as server, server.client() as client:
         assert client.index("small").info()["count"] == 2
@@ -516,6 +516,7 @@ def test_a_rotten_file_costs_its_own_index_only(folder):
     with start(folder) as server, server.client() as client:
         assert client.index("a").info()["state"] == "failed"
         assert client.index("a").drop().status == 204
+        wait_until(lambda: client.get("/readyz").json["failed"] == 0)
         assert not [name for name in os.listdir(folder + "/_vectors") if "corrupt" in name]
         client.create("a", DIMENSION).add([item_of("c0-7", 7, 1)])
         server.kill()
