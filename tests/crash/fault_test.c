@@ -417,6 +417,42 @@ static void try_rot(uint64_t seed)
     lh_sim_server_end(&run.server);
 }
 
+/* ---- a file that cannot be removed ---- */
+
+/* While the file of a deleted index is there, the log says that it is deleted, whatever else is let
+ * go of it; and once it can be removed, its name is free. */
+static void try_stubborn_file(uint64_t seed)
+{
+    static struct run run;
+    struct lh_sim_fault fault = {.kinds = 1u << LH_DISK_UNLINK, .error = EIO, .lasts = true};
+    struct lh_sim_server_options options;
+    struct lh_error error = {0};
+    run_begin(&run, seed);
+    run.is_mixed = false;
+    options = random_options(&run);
+    struct lh_sim_disk *disk = lh_sim_disk_create(next_random(&run));
+    bool is_started = lh_sim_server_start(&run.server, disk, &options, &error);
+    CHECK(&run, is_started, "%s", error.text);
+    run.server.answered = run_answered;
+    run.server.arg = &run;
+    CHECK(&run, do_op(&run, OP_CREATE, 0) == LH_OK && do_op(&run, OP_CREATE, 1) == LH_OK, "create");
+    CHECK(&run, do_op(&run, OP_CHECKPOINT, 0) == LH_OK, "no checkpoint");
+    lh_sim_disk_fail(disk, &fault);
+    CHECK(&run, do_op(&run, OP_DROP, 0) == LH_DISK_FAILED, "the file is gone nevertheless");
+    CHECK(&run, do_op(&run, OP_CREATE, 0) == LH_INDEX_ALREADY_EXISTS, "the name is free");
+    for (uint32_t i = 0; i < 60; i++) {
+        CHECK(&run, do_op(&run, OP_ADD, 1) == LH_OK, "no add");
+        if (i % 10 == 9)
+            CHECK(&run, do_op(&run, OP_CHECKPOINT, 1) == LH_OK, "no checkpoint");
+        go_on(&run);
+    }
+    restart(&run, &disk);
+    check_all(&run, "a file that could not be removed", &run.server);
+    go_on(&run);
+    CHECK(&run, do_op(&run, OP_CREATE, 0) == LH_OK, "the name is not free");
+    lh_sim_server_end(&run.server);
+}
+
 /* ---- all of them ---- */
 
 int main(int argc, char **argv)
@@ -441,6 +477,8 @@ int main(int argc, char **argv)
             try_fault(seed, &none, space);
         for (uint32_t i = 0; i < 100; i++, faults++)
             try_rot(seed * 1000 + i);
+        for (uint32_t i = 0; i < 5; i++, faults++)
+            try_stubborn_file(seed * 1000 + i);
         printf("seed %" PRIu64 ": %" PRIu64 " faults so far\n", seed, faults);
         fflush(stdout);
     }

@@ -283,14 +283,54 @@ static void drop_while_coming_back(uint64_t seed)
     lh_sim_server_end(&run.server);
 }
 
+/* Ends the server and starts another on the same disk. */
+static struct lh_sim_disk *start_again(struct run *run, struct lh_sim_disk *disk)
+{
+    disk = lh_sim_disk_copy(disk, next_random(run));
+    lh_sim_server_end(&run->server);
+    recover(run, &run->server, disk, "the next start");
+    run->server.answered = run_answered;
+    run->server.arg = run;
+    return disk;
+}
+
+/* When the log has gone, because files hold all that it said, LSNs go on behind those. */
+static void go_on_without_a_log(uint64_t seed)
+{
+    static struct run run;
+    run_begin(&run, seed);
+    run.is_mixed = false;
+    struct lh_sim_disk *disk = lh_sim_disk_create(next_random(&run));
+    recover(&run, &run.server, disk, "the first start");
+    run.server.answered = run_answered;
+    run.server.arg = &run;
+    send_op(&run, OP_CREATE, 0);
+    lh_sim_server_pump(&run.server, 0);
+    for (uint32_t i = 0; i < 5; i++)
+        send_op(&run, OP_ADD, 0);
+    lh_sim_server_pump(&run.server, 0);
+    stop(&run);
+    disk = start_again(&run, disk);
+    for (uint32_t i = 0; i < 3; i++)
+        lh_sim_server_tick(&run.server, false);
+    disk = start_again(&run, disk);
+    send_op(&run, OP_ADD, 0);
+    lh_sim_server_pump(&run.server, 0);
+    (void)start_again(&run, disk);
+    check_all(&run, "after the log had gone", &run.server);
+    lh_sim_server_end(&run.server);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     uint64_t wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : CRASHES;
     uint64_t crashes = 0;
     uint64_t runs = 0;
-    for (uint32_t i = 0; i < 20; i++)
+    for (uint32_t i = 0; i < 20; i++) {
         drop_while_coming_back(seed + i);
+        go_on_without_a_log(seed + i);
+    }
     while (wanted == 0 || crashes < wanted) {
         crashes += one_run(seed + runs);
         runs++;
