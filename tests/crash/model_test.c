@@ -250,7 +250,7 @@ static void drop_while_coming_back(uint64_t seed)
     static struct run run;
     struct lh_sim_server_options options;
     struct lh_error error = {0};
-    uint32_t changes = 60;
+    uint32_t changes = 250;
     run_begin(&run, seed);
     run.is_mixed = false;
     options = random_options(&run);
@@ -275,7 +275,8 @@ static void drop_while_coming_back(uint64_t seed)
     run.server.arg = &run;
     do { /* refused until the index is there, which may be before or after the log */
         send_op(&run, OP_DROP, 0);
-        lh_sim_server_pump(&run.server, 8);
+        while (!run.ops[run.op_count - 1].is_answered)
+            lh_sim_server_pump(&run.server, 1);
     } while (run.ops[run.op_count - 1].status == LH_INDEX_LOADING);
     lh_sim_server_pump(&run.server, 0);
     CHECK(&run, run.server.in_flight == 0, "the drop was never answered");
