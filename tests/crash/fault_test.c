@@ -89,6 +89,7 @@ static void check_errors(struct trial *trial)
         enum lh_status status = run->ops[i].status;
         CHECK(run,
               is_refusal(status) || status == LH_OK || status == LH_INDEX_NOT_FOUND ||
+                  (status == LH_OVERLOADED && run->ops[i].kind == OP_RESHARD) ||
                   status == LH_INDEX_ALREADY_EXISTS,
               "op %u: %s", i, lh_status_text(status));
     }

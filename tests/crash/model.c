@@ -55,7 +55,7 @@ void run_begin(struct run *run, uint64_t seed)
 
 void history_print(const struct run *run)
 {
-    static const char *const kinds[] = {"create", "drop", "add", "delete", "checkpoint"};
+    static const char *const kinds[] = {"create", "drop", "add", "delete", "checkpoint", "reshard"};
     static const char *const durabilities[] = {"commit", "interval", "none"};
     for (uint32_t i = 0; i < run->op_count; i++) {
         const struct op *op = &run->ops[i];
