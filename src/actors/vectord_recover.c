@@ -6,7 +6,6 @@
 #include "actors/vectord.h"
 
 #include "base/clock.h"
-#include "shards/placement.h"
 #include "store/lhv1_go.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -383,17 +382,6 @@ static void advance(struct lh_vectord *vectord)
     lh__vectord_send_job(vectord, job);
 }
 
-static enum lh_status hash_items(struct lh_request *request)
-{
-    const struct lh_batch *batch = &request->batch;
-    request->hashes = malloc((batch->count + 1) * sizeof *request->hashes);
-    if (request->hashes == NULL)
-        return LH_OUT_OF_MEMORY;
-    for (uint32_t i = 0; i < batch->count; i++)
-        request->hashes[i] = lh_placement_hash(batch->items[i].id);
-    return LH_OK;
-}
-
 /* Sends what the job brought through the code that clients' changes go through. */
 static void apply_items(struct lh_vectord *vectord, struct lh_index *index, struct lh_job *job)
 {
@@ -409,7 +397,7 @@ static void apply_items(struct lh_vectord *vectord, struct lh_index *index, stru
     request->record.type = job->record.type;
     request->batch = job->record.batch;
     job->record = (struct lh_record){0};
-    if (hash_items(request) != LH_OK) {
+    if (lh_request_hash(request) != LH_OK) {
         lh_error_set(&request->error, LH_OUT_OF_MEMORY, "not enough memory");
         lh__recover_applied(vectord, request);
         return;
