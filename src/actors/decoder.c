@@ -5,7 +5,6 @@
 #include "actors/decoder.h"
 
 #include "base/clock.h"
-#include "shards/placement.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,17 +15,6 @@
 #define RESULT_BYTES        128u  /* id and distance */
 #define RESULT_META_BYTES   1024u /* most are shorter */
 #define RESULT_NUMBER_BYTES 16u   /* of its vector: a float32, and about 12 characters */
-
-static enum lh_status hash_items(struct lh_request *request)
-{
-    const struct lh_batch *batch = &request->batch;
-    request->hashes = malloc((batch->count + 1) * sizeof *request->hashes);
-    if (request->hashes == NULL)
-        return LH_OUT_OF_MEMORY;
-    for (uint32_t i = 0; i < batch->count; i++)
-        request->hashes[i] = lh_placement_hash(batch->items[i].id);
-    return LH_OK;
-}
 
 static enum lh_status decode_search(struct lh_decoder *decoder, struct lh_request *request)
 {
@@ -59,15 +47,15 @@ static enum lh_status decode(struct lh_decoder *decoder, struct lh_request *requ
     switch (request->op) {
     case LH_OP_ADD:
         status = lh_decode_items(decoder, &request->body, &request->batch, error);
-        return status == LH_OK ? hash_items(request) : status;
+        return status == LH_OK ? lh_request_hash(request) : status;
     case LH_OP_NDJSON:
         status =
             lh_decode_ndjson(decoder, &request->body, piece->offset, piece->is_last, piece->line,
                              &request->batch, &piece->consumed, &piece->lines, error);
-        return status == LH_OK ? hash_items(request) : status;
+        return status == LH_OK ? lh_request_hash(request) : status;
     case LH_OP_ITEMS_DELETE:
         status = lh_decode_ids(decoder, &request->body, &request->batch, error);
-        return status == LH_OK ? hash_items(request) : status;
+        return status == LH_OK ? lh_request_hash(request) : status;
     case LH_OP_SEARCH:
         return decode_search(decoder, request);
     case LH_OP_INDEX_RESHARD:

@@ -221,6 +221,9 @@ void lh_peer_note_destroy(struct lh_peer_note *note);
 struct lh_request *lh_request_create(enum lh_op op);
 void lh_request_destroy(struct lh_request *request);
 
+/* Hashes the ids of its batch. LH_OUT_OF_MEMORY. */
+LH_MUST_USE enum lh_status lh_request_hash(struct lh_request *request);
+
 /* Frees what decoding and gathering made, so that a stream can use its request again. */
 void lh_request_reset(struct lh_request *request);
 

@@ -86,7 +86,10 @@ static void job_op_done(struct lh_disk_op *op)
 {
     struct lh_job *job = op->arg;
     struct lh_persister *persister = job->persister;
-    if (op->result != 0 && op->result != -ECANCELED && job->status == LH_OK)
+    /* A version 1 file that stays beside its version 2 goes at the next start, or with its index.
+     */
+    bool is_minor = job->kind == LH_JOB_FINISH && op->kind == LH_DISK_UNLINK;
+    if (op->result != 0 && op->result != -ECANCELED && job->status == LH_OK && !is_minor)
         job->status =
             lh_error_sys(&job->error, lh_disk_status(op->result), -op->result, "%s %s",
                          op_name(op->kind), op->path != NULL ? op->path : job->paths.temp);
@@ -135,8 +138,20 @@ static void push_sync_folder(struct lh_job *job)
     push_op(job, (struct lh_disk_op){.kind = LH_DISK_SYNC_FOLDER, .path = LH_LHV1_FOLDER});
 }
 
+static bool is_there(struct lh_disk *disk, const char *path)
+{
+    int file;
+    int rc = lh_disk_open(disk, path, LH_DISK_OPEN_READ, &file);
+    if (rc == 0)
+        lh_disk_close(disk, file);
+    return rc != -ENOENT;
+}
+
 static void finish_file(struct lh_persister *persister, struct lh_job *job)
 {
+    /* An attempt that failed may have put it aside. */
+    if (job->v1 == LH_V1_IN_PLACE && !is_there(persister->options.disk, job->paths.file))
+        job->v1 = LH_V1_ASIDE;
     push_op(job, (struct lh_disk_op){.kind = LH_DISK_WRITE,
                                      .file = job->file,
                                      .bytes = job->bytes.ptr,
@@ -257,8 +272,8 @@ static void run_job(struct lh_persister *persister, struct lh_job *job)
             return;
         }
         push_unlink(job, job->paths.file);
-        if (job->v1 != LH_V1_NONE)
-            push_unlink(job, job->v1_path);
+        push_unlink(job, job->v1_path);
+        push_unlink(job, job->paths.temp);
         push_sync_folder(job);
         submit_ops(persister, job);
         return;

@@ -58,6 +58,8 @@ struct lh_str lh_gone_name(const char *file);
 void lh_recovery_deinit(struct lh_recovery *recovery);
 const struct lh_found_changes *lh_recovery_changes(const struct lh_recovery *recovery,
                                                    const uint8_t uuid[16]);
+/* An index was deleted while what was found is still being taken in. */
+void lh_recovery_note_drop(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn);
 
 struct lh_persister_options {
     struct lh_disk *disk; /* taken on success */

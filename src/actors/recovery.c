@@ -41,6 +41,13 @@ const struct lh_found_changes *lh_recovery_changes(const struct lh_recovery *rec
     return find_changes(recovery, uuid);
 }
 
+void lh_recovery_note_drop(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn)
+{
+    struct lh_found_changes *changes = find_changes(recovery, uuid);
+    if (changes != NULL)
+        changes->drop_lsn = lsn;
+}
+
 /* ---- operations, waited for ---- */
 
 struct waiting {
@@ -347,6 +354,10 @@ enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recov
     int rc = make_folder(disk, LH_LHV1_FOLDER);
     if (rc == 0)
         rc = make_folder(disk, LH_WAL_FOLDER);
+    /* A process that was killed may have left names that are seen and not durable: what is removed
+     * because of them must not be gone when they are. */
+    if (rc == 0)
+        rc = sync_folder(disk, LH_LHV1_FOLDER);
     if (rc != 0)
         return lh_error_sys(error, LH_DISK_FAILED, -rc, "making the folders of vectord.data_dir");
     enum lh_status status = read_folder(persister, recovery, error);

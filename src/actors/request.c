@@ -1,6 +1,7 @@
 /* A request's memory. Whichever thread holds the request. */
 #include "actors/messages.h"
 
+#include "shards/placement.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -51,6 +52,17 @@ void lh_request_reset(struct lh_request *request)
     request->counts = (struct lh_shard_counts){0};
     request->error = (struct lh_error){.status = LH_OK};
     request->late_error = (struct lh_error){.status = LH_OK};
+}
+
+enum lh_status lh_request_hash(struct lh_request *request)
+{
+    const struct lh_batch *batch = &request->batch;
+    request->hashes = malloc((batch->count + 1) * sizeof *request->hashes);
+    if (request->hashes == NULL)
+        return LH_OUT_OF_MEMORY;
+    for (uint32_t i = 0; i < batch->count; i++)
+        request->hashes[i] = lh_placement_hash(batch->items[i].id);
+    return LH_OK;
 }
 
 void lh_request_destroy(struct lh_request *request)

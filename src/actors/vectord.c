@@ -359,7 +359,6 @@ static void job_back(struct lh_vectord *vectord, struct lh_job *job)
     }
 }
 
-/* Only while they change: when all is loaded, the numbers stay until an index goes. */
 static void count_states(struct lh_vectord *vectord)
 {
     uint64_t loading = 0;
@@ -374,7 +373,9 @@ static void count_states(struct lh_vectord *vectord)
 
 static void publish(struct lh_vectord *vectord)
 {
-    if (vectord->recovering.is_on || lh_counter_get(&vectord->metrics.loading) != 0 ||
+    /* Afterwards none loads or fails any more; one that failed may be deleted. */
+    if (lh_counter_get(&vectord->metrics.loading) > 0 || vectord->recovering.is_on ||
+        lh_counter_get(&vectord->metrics.failed) > 0 ||
         lh_counter_get(&vectord->metrics.indexes) != vectord->index_count)
         count_states(vectord);
     lh_counter_set(&vectord->metrics.indexes, vectord->index_count);
@@ -449,6 +450,7 @@ void lh_vectord_init(struct lh_vectord *vectord, const struct lh_vectord_options
 
 void lh_vectord_deinit(struct lh_vectord *vectord)
 {
+    lh__recover_end_import(vectord);
     /* The workers' threads have ended: their shards are ours to free. */
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         struct lh_index *index = vectord->indexes[i];

@@ -62,10 +62,11 @@ struct lh_index {
     struct lh_msg_queue asked; /* POST .../checkpoint requests that wait for one */
     bool is_remote;            /* what is known of it is the peer's: it is arriving, or failed to */
     char path[LH_NAME_BYTES_MAX + 64]; /* of a file that failed */
-    uint64_t replay_until;             /* at start: the log's last record of it; 0: none to come */
-    uint32_t replays;                  /* at start: its records that are being applied */
-    struct lh_loading loading;         /* at start */
-    struct lh_found_file *import;      /* at start: a version 1 file whose items are to come */
+    bool wants_removal;        /* it is deleted, and its files could not be removed: tried again */
+    uint64_t replay_until;     /* at start: the log's last record of it; 0: none to come */
+    uint32_t replays;          /* at start: its records that are being applied */
+    struct lh_loading loading; /* at start */
+    struct lh_found_file *import; /* at start: a version 1 file whose items are to come */
 
     uint32_t shard_count;
     struct lh_index_shard *shards; /* behind those, while it is resharded, the new ones */
@@ -128,11 +129,14 @@ struct lh_checkpoint {
 struct lh_recovering {
     bool is_on;
     uint32_t loads;             /* indexes whose files are being read */
-    uint32_t removals;          /* files of dropped indexes that are being removed, or put aside */
+    uint32_t removals;          /* indexes' files that are being removed or put aside, unasked */
     uint32_t in_flight;         /* records that are being applied */
     bool is_asking;             /* the persister has `job` */
     struct lh_request *waiting; /* for shards or for room: what follows keeps its order */
+    bool is_replaying;          /* all files are in */
     bool has_ended;             /* there are no more records */
+    bool is_incomplete;         /* something is on disk and not here: the log must stay whole */
+    bool is_unread;             /* the log's end could not be read: a new start may */
     struct lh_job job;
 };
 
@@ -214,6 +218,11 @@ void lh__index_encode_info(struct lh_buf *out, const struct lh_index *index);
 void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *request);
 void lh__index_drop_logged(struct lh_vectord *vectord, struct lh_request *request);
 void lh__index_removed(struct lh_vectord *vectord, struct lh_job *job);
+/* Removes the files of an index that is deleted, then itself, then answers (NULL: no one waits). */
+void lh__index_remove(struct lh_vectord *vectord, struct lh_index *index,
+                      struct lh_request *request);
+/* What could not be removed is tried again. */
+void lh__index_retry_removals(struct lh_vectord *vectord);
 
 /* vectord_items.c */
 void lh__items_logged(struct lh_vectord *vectord, struct lh_request *request);
@@ -223,6 +232,8 @@ void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
                         struct lh_index *index);
 /* Starts the checkpoint that is due, if one is and none is under way. */
 void lh__checkpoint_next(struct lh_vectord *vectord);
+/* The index is being deleted: answers those who wait for a checkpoint of it. */
+void lh__checkpoint_withdraw(struct lh_vectord *vectord, struct lh_index *index);
 void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick);
 /* When nothing is under way any more, lets the last tick go on. */
 void lh__checkpoint_try_stop(struct lh_vectord *vectord);
@@ -252,6 +263,9 @@ void lh__vectord_route(struct lh_vectord *vectord, struct lh_request *request);
 void lh__recover_begin(struct lh_vectord *vectord);
 void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part);
 void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job);
+/* A job that no one waits for has ended. */
+void lh__recover_removed(struct lh_vectord *vectord);
+void lh__recover_end_import(struct lh_vectord *vectord);
 bool lh__recover_is_quiet(const struct lh_vectord *vectord);
 void lh__recover_sent(struct lh_vectord *vectord, struct lh_request *request);
 void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request);

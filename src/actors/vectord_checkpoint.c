@@ -51,11 +51,16 @@ static struct lh_index *find_due(const struct lh_vectord *vectord)
 {
     uint64_t age_ns = vectord->options.checkpoint_age_ms * NANOS_A_MS;
     uint64_t now = vectord->options.clock_ns();
+    struct lh_index *wanted = NULL;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         struct lh_index *index = vectord->indexes[i];
-        if (is_unsaved(index) && index->wants_checkpoint)
+        if (is_unsaved(index) && index->asked.first != NULL)
             return index;
+        if (is_unsaved(index) && index->wants_checkpoint && wanted == NULL)
+            wanted = index;
     }
+    if (wanted != NULL)
+        return wanted;
     for (uint32_t i = 0; i < vectord->index_count && age_ns != 0; i++) {
         struct lh_index *index = vectord->indexes[i];
         if (is_unsaved(index) && index->unsaved_lsn != 0 && now - index->unsaved_since_ns > age_ns)
@@ -68,7 +73,7 @@ static struct lh_index *find_due(const struct lh_vectord *vectord)
 static uint64_t lsn_least(const struct lh_vectord *vectord)
 {
     uint64_t least = vectord->lsn + 1;
-    if (vectord->recovering.is_on)
+    if (vectord->recovering.is_on || vectord->recovering.is_incomplete)
         return 0;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         uint64_t unsaved = vectord->indexes[i]->unsaved_lsn;
@@ -307,10 +312,20 @@ void lh__checkpoint_job_back(struct lh_vectord *vectord, struct lh_job *job)
 
 /* ---- when ---- */
 
+/* Whoever waits for an answer does not wait out what another index's failure costs. */
+static bool is_anyone_waiting(const struct lh_vectord *vectord)
+{
+    for (uint32_t i = 0; i < vectord->index_count; i++) {
+        if (vectord->indexes[i]->asked.first != NULL)
+            return true;
+    }
+    return false;
+}
+
 void lh__checkpoint_next(struct lh_vectord *vectord)
 {
     if (vectord->checkpoint.index != NULL || vectord->options.persister == NULL ||
-        vectord->options.clock_ns() < vectord->checkpoint_retry_ns)
+        (vectord->options.clock_ns() < vectord->checkpoint_retry_ns && !is_anyone_waiting(vectord)))
         return;
     if (vectord->stop_deadline_ns != 0 && vectord->options.clock_ns() > vectord->stop_deadline_ns)
         return;
@@ -337,6 +352,15 @@ void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
     }
     vectord->checkpoint_retry_ns = 0; /* someone asks: now */
     lh__checkpoint_next(vectord);
+}
+
+void lh__checkpoint_withdraw(struct lh_vectord *vectord, struct lh_index *index)
+{
+    while (index->asked.first != NULL) {
+        struct lh_request *request = (struct lh_request *)lh_msg_queue_take(&index->asked);
+        lh__vectord_fail(vectord, request, LH_INDEX_NOT_FOUND, "index \"%s\" has been deleted",
+                         index->name);
+    }
 }
 
 static void mark_all(struct lh_vectord *vectord)
@@ -376,6 +400,7 @@ void lh__checkpoint_tick(struct lh_vectord *vectord, struct lh_tick *tick)
         vectord->checkpoint_retry_ns = 0;
         vectord->checkpoint_backoff_ms = 0;
     }
+    lh__index_retry_removals(vectord);
     for (uint32_t i = 0; i < vectord->index_count; i++)
         lh__reshard_tick(vectord, vectord->indexes[i], tick->is_stopping);
     lh__checkpoint_next(vectord);

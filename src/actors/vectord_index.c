@@ -240,9 +240,13 @@ void lh__index_created(struct lh_vectord *vectord, struct lh_request *request)
     for (uint32_t i = 0; i < request->part_count; i++) {
         if (request->parts[i].status == LH_OK)
             continue;
-        /* Some shards could not be made: undo the others, then say so. */
         lh_error_set(&request->error, LH_OUT_OF_MEMORY, "not enough memory for %u shards",
                      index->shard_count);
+        if (request->is_replay) { /* it is on disk, and fails here */
+            lh__vectord_answer(vectord, request);
+            return;
+        }
+        /* Some shards could not be made: undo the others, then say so. */
         index->drop = request;
         lh__index_drop_now(vectord, index);
         return;
@@ -280,6 +284,12 @@ void lh__index_create_logged(struct lh_vectord *vectord, struct lh_request *requ
 
 void lh__index_drop(struct lh_vectord *vectord, struct lh_request *request, struct lh_index *index)
 {
+    if (vectord->recovering.is_on && index->state == LH_STATE_FAILED) {
+        lh__vectord_fail(vectord, request, LH_INDEX_LOADING,
+                         "the log is still being read, and may make index \"%s\" whole: try again",
+                         index->name);
+        return;
+    }
     if (lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory to delete");
         return;
@@ -296,10 +306,12 @@ void lh__index_drop_logged(struct lh_vectord *vectord, struct lh_request *reques
 {
     struct lh_index *index = request->index;
     if (request->entry.status != LH_OK) {
-        index->state = LH_STATE_READY;
+        index->state = index->reason[0] == '\0' ? LH_STATE_READY : LH_STATE_FAILED;
         lh__vectord_answer(vectord, request);
         return;
     }
+    if (vectord->options.recovery != NULL)
+        lh_recovery_note_drop(vectord->options.recovery, index->uuid_bytes, request->record.lsn);
     index->unsaved_lsn = request->record.lsn; /* the log keeps it until the file is gone */
     index->drop = request;                    /* and goes on when nothing is in flight */
 }
@@ -308,6 +320,7 @@ void lh__index_drop_now(struct lh_vectord *vectord, struct lh_index *index)
 {
     struct lh_request *request = index->drop;
     index->drop = NULL;
+    lh__checkpoint_withdraw(vectord, index);
     request->op = LH_OP_INDEX_DROP;
     request->stage = LH_STAGE_GATHER;
     for (uint32_t i = 0; i < index->shard_count; i++) {
@@ -335,33 +348,53 @@ static void forget(struct lh_vectord *vectord, struct lh_request *request, struc
     answer(vectord, request, 204);
 }
 
-/* Its shards are gone; so must its file be. */
+/* Its shards are gone; so must its files be. */
 void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
 {
     struct lh_index *index = request->index;
-    struct lh_job *job;
-    if (vectord->options.persister == NULL || index->state == LH_STATE_MAKING ||
-        (vectord->options.peer == NULL && index->file_bytes == 0 && index->v1 == LH_V1_NONE &&
-         index->path[0] == '\0')) {
+    if (vectord->options.persister == NULL || index->state == LH_STATE_MAKING)
         forget(vectord, request, index);
+    else
+        lh__index_remove(vectord, index, request);
+}
+
+/* Its files are still there. The index stays, for no one to see: its name must not be used while
+ * they are, and the log must say that it is deleted. */
+static void keep_removing(struct lh_vectord *vectord, struct lh_index *index,
+                          struct lh_request *request, const struct lh_error *error)
+{
+    lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index's file could not be removed",
+                LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", error->text));
+    index->wants_removal = true;
+    if (request == NULL)
         return;
-    }
-    job = calloc(1, sizeof *job);
+    lh_error_set(&request->error, error->status,
+                 "index \"%.40s\" is deleted, but its file is still there: %.60s", index->name,
+                 error->text);
+    request->index = NULL;
+    lh__vectord_answer(vectord, request);
+}
+
+/* Whatever files it may have: a checkpoint that failed may have left one, in whichever place. */
+void lh__index_remove(struct lh_vectord *vectord, struct lh_index *index,
+                      struct lh_request *request)
+{
+    struct lh_job *job = calloc(1, sizeof *job);
     if (job == NULL) {
-        /* The log knows that it is gone: the next start removes the file. */
-        lh_error_set(&request->error, LH_OUT_OF_MEMORY,
-                     "index \"%s\" is deleted; its file goes at the next start", index->name);
-        forget(vectord, request, index);
+        struct lh_error error;
+        lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory");
+        keep_removing(vectord, index, request, &error);
         return;
     }
     job->kind = LH_JOB_REMOVE;
     job->index = index;
-    job->v1 = index->v1;
     job->request = request;
     lh_lhv1_paths(index->name, &job->paths);
     snprintf(job->v1_path, sizeof job->v1_path, "%s.v1", job->paths.file);
     if (index->path[0] != '\0')
-        snprintf(job->paths.file, sizeof job->paths.file, "%s", index->path);
+        snprintf(job->paths.temp, sizeof job->paths.temp, "%s", index->path);
+    if (request == NULL)
+        vectord->recovering.removals++;
     lh__remote_mark_gone(vectord, job, index->name, index->uuid_bytes);
     lh__vectord_send_job(vectord, job);
 }
@@ -369,18 +402,28 @@ void lh__index_dropped(struct lh_vectord *vectord, struct lh_request *request)
 void lh__index_removed(struct lh_vectord *vectord, struct lh_job *job)
 {
     struct lh_request *request = job->request;
+    struct lh_index *index = job->index;
     lh__remote_removed(vectord, job);
-    if (request == NULL) { /* at start: a file that outlived its index */
-        lh__recover_job_back(vectord, job);
-        return;
-    }
     if (job->status != LH_OK) {
-        lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index's file could not be removed",
-                    LH_LOG_TEXT("index", job->index->name), LH_LOG_TEXT("reason", job->error.text));
-        lh_error_set(&request->error, job->status,
-                     "index \"%.40s\" is deleted, but its file is still there: %.60s",
-                     job->index->name, job->error.text);
+        keep_removing(vectord, index, request, &job->error);
+    } else if (request != NULL) {
+        forget(vectord, request, index);
+    } else {
+        lh__index_withdraw(vectord, index);
+        lh__index_free(index);
     }
-    forget(vectord, request, job->index);
     free(job);
+    if (request == NULL)
+        lh__recover_removed(vectord);
+}
+
+void lh__index_retry_removals(struct lh_vectord *vectord)
+{
+    for (uint32_t i = 0; i < vectord->index_count; i++) {
+        struct lh_index *index = vectord->indexes[i];
+        if (!index->wants_removal)
+            continue;
+        index->wants_removal = false;
+        lh__index_remove(vectord, index, NULL);
+    }
 }

@@ -6,7 +6,7 @@
 #include "actors/vectord.h"
 
 #include "base/clock.h"
-#include "shards/placement.h"
+#include "store/lhv1_go.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,10 +30,24 @@ bool lh__recover_is_quiet(const struct lh_vectord *vectord)
 
 /* ---- the registry ---- */
 
+/* Whether the log may hold changes that the index's file lacks. */
+static bool has_changes(const struct lh_vectord *vectord, const struct lh_index *index)
+{
+    static const uint8_t unknown[16];
+    const struct lh_found_changes *changes =
+        lh_recovery_changes(vectord->options.recovery, index->uuid_bytes);
+    if (memcmp(index->uuid_bytes, unknown, sizeof unknown) == 0)
+        return vectord->options.recovery->log.records > 0;
+    return changes != NULL && changes->last_lsn > index->checkpoint_lsn;
+}
+
 static void mark_failed(struct lh_vectord *vectord, struct lh_index *index, const char *reason)
 {
     index->state = LH_STATE_FAILED;
     index->replay_until = 0;
+    index->import = NULL;
+    /* The next start may have better luck with its file: its log stays. */
+    index->unsaved_lsn = has_changes(vectord, index) ? index->checkpoint_lsn + 1 : 0;
     snprintf(index->reason, sizeof index->reason, "%s", reason);
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index could not be loaded",
                 LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", reason));
@@ -64,6 +78,7 @@ static struct lh_index *add_index(struct lh_vectord *vectord, const struct lh_in
         lh_log_line(vectord->options.log, LH_LOG_ERROR, "not enough memory to load an index",
                     LH_LOG_TEXT("index", params->name));
         lh__index_free(index);
+        vectord->recovering.is_incomplete = true;
         return NULL;
     }
     const struct lh_found_changes *changes =
@@ -127,6 +142,8 @@ static void give_up(struct lh_vectord *vectord, struct lh_index *index, const ch
 {
     snprintf(index->path, sizeof index->path, "%s", path);
     mark_failed(vectord, index, error->text);
+    if (error->status == LH_CORRUPT)
+        index->unsaved_lsn = 0; /* without its file its changes are of no use */
     struct lh_job *job = error->status == LH_CORRUPT ? calloc(1, sizeof *job) : NULL;
     if (job == NULL)
         return;
@@ -199,7 +216,6 @@ static void make_shards(struct lh_vectord *vectord, struct lh_index *index, uint
     struct lh_request *request = make_request(vectord, LH_OP_INDEX_CREATE, index);
     if (request == NULL ||
         lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
-        index->import = NULL;
         mark_failed(vectord, index, "not enough memory to load it");
         if (request != NULL)
             lh__recover_applied(vectord, request);
@@ -228,16 +244,18 @@ static void take_v1(struct lh_vectord *vectord, struct lh_found_file *found)
     index->import = found;
 }
 
-static void remove_file(struct lh_vectord *vectord, struct lh_found_file *found)
+/* Deleted, and the server ended before the file was gone. */
+static void remove_file(struct lh_vectord *vectord, struct lh_found_file *found, uint64_t drop_lsn)
 {
-    struct lh_job *job = calloc(1, sizeof *job);
-    if (job == NULL)
-        return; /* the log keeps the DROP for as long as this start's log is needed */
-    job->kind = LH_JOB_REMOVE;
-    snprintf(job->paths.file, sizeof job->paths.file, "%s", found->path);
-    lh__remote_mark_gone(vectord, job, found->name, found->envelope.params.uuid);
-    vectord->recovering.removals++;
-    lh__vectord_send_job(vectord, job);
+    struct lh_index_params params = found->envelope.params;
+    lh_disk_close(vectord->options.persister->options.disk, found->file);
+    params.shards = 0;
+    struct lh_index *index = add_index(vectord, &params);
+    if (index == NULL)
+        return;
+    index->state = LH_STATE_DROPPING;
+    index->unsaved_lsn = drop_lsn;
+    lh__index_remove(vectord, index, NULL);
 }
 
 static void take_failed(struct lh_vectord *vectord, struct lh_found_file *found)
@@ -252,6 +270,8 @@ static void take_failed(struct lh_vectord *vectord, struct lh_found_file *found)
         return;
     snprintf(index->path, sizeof index->path, "%s", found->path);
     mark_failed(vectord, index, found->error.text);
+    if (found->error.status == LH_CORRUPT)
+        index->unsaved_lsn = 0;
 }
 
 static void identify_v1(struct lh_found_file *found)
@@ -271,9 +291,7 @@ static void take_file(struct lh_vectord *vectord, struct lh_found_file *found)
     const struct lh_found_changes *changes =
         lh_recovery_changes(vectord->options.recovery, params->uuid);
     if (changes != NULL && changes->drop_lsn > found->envelope.lsn) {
-        /* Deleted, and the server ended before the file was gone. */
-        lh_disk_close(vectord->options.persister->options.disk, found->file);
-        remove_file(vectord, found);
+        remove_file(vectord, found, changes->drop_lsn);
     } else if (found->envelope.version == 1) {
         take_v1(vectord, found);
     } else {
@@ -298,6 +316,15 @@ void lh__recover_begin(struct lh_vectord *vectord)
 }
 
 /* ---- what comes item by item: version 1 files, the log ---- */
+
+/* An import that was not read to its end leaves its reader, which the persister does not use
+ * between two jobs. */
+void lh__recover_end_import(struct lh_vectord *vectord)
+{
+    struct lh_job *job = &vectord->recovering.job;
+    lh_lhv1_go_close(job->import);
+    job->import = NULL;
+}
 
 /* The next version 1 file whose items have not come; NULL: none. One that is being read is read to
  * its end, whatever comes from the peer meanwhile. */
@@ -340,13 +367,20 @@ void lh__recover_advance(struct lh_vectord *vectord)
     struct lh_index *import = next_import(vectord);
     if (recovering->has_ended && import == NULL) {
         if (recovering->is_on && recovering->in_flight == 0 && recovering->removals == 0 &&
-            lh__remote_settle(vectord))
+            !recovering->is_unread && lh__remote_settle(vectord))
             finish(vectord);
         return;
     }
     if (recovering->in_flight >= REPLAYS_MAX)
         return;
     struct lh_job *job = &recovering->job;
+    if (import == NULL && !recovering->is_replaying) {
+        if (recovering->in_flight > 0 || recovering->removals > 0)
+            return;
+        recovering->is_replaying = true;
+    }
+    if (job->index != import)
+        lh__recover_end_import(vectord);
     if (import != NULL && import->shards[0].shard == NULL) {
         make_shards(vectord, import, 0);
         return;
@@ -357,17 +391,6 @@ void lh__recover_advance(struct lh_vectord *vectord)
         job->file = import->import->file;
     recovering->is_asking = true;
     lh__vectord_send_job(vectord, job);
-}
-
-static enum lh_status hash_items(struct lh_request *request)
-{
-    const struct lh_batch *batch = &request->batch;
-    request->hashes = malloc((batch->count + 1) * sizeof *request->hashes);
-    if (request->hashes == NULL)
-        return LH_OUT_OF_MEMORY;
-    for (uint32_t i = 0; i < batch->count; i++)
-        request->hashes[i] = lh_placement_hash(batch->items[i].id);
-    return LH_OK;
 }
 
 /* Sends what the job brought through the code that clients' changes go through. */
@@ -385,7 +408,7 @@ static void apply_items(struct lh_vectord *vectord, struct lh_index *index, stru
     request->record.type = job->record.type;
     request->batch = job->record.batch;
     job->record = (struct lh_record){0};
-    if (hash_items(request) != LH_OK) {
+    if (lh_request_hash(request) != LH_OK) {
         lh_error_set(&request->error, LH_OUT_OF_MEMORY, "not enough memory");
         lh__recover_applied(vectord, request);
         return;
@@ -441,6 +464,38 @@ static void replay_reshard(struct lh_vectord *vectord, struct lh_index *index,
     lh__reshard_begin(vectord, request, index);
 }
 
+/* A failed index makes room for what the log has of it, which is all. */
+static void discard(struct lh_vectord *vectord, struct lh_index *index)
+{
+    assert(index->state == LH_STATE_FAILED && index->in_flight == 0 && index->replays == 0);
+    lh_log_line(vectord->options.log, LH_LOG_WARN, "the log has all of an index whose file failed",
+                LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", index->reason));
+    for (uint32_t i = 0; i < index->shard_count; i++) {
+        vectord->items -= index->shards[i].count;
+        vectord->bytes -= index->shards[i].bytes;
+        lh_shard_destroy(index->shards[i].shard); /* no worker has a part of it */
+    }
+    lh__index_withdraw(vectord, index);
+    lh__index_free(index);
+}
+
+static void replay_create(struct lh_vectord *vectord, const struct lh_record *record)
+{
+    struct lh_index *index = lh__vectord_find(vectord, record->params.name);
+    if (index != NULL && index->state != LH_STATE_FAILED) {
+        if (memcmp(index->uuid_bytes, record->uuid, sizeof record->uuid) != 0)
+            lh_log_line(vectord->options.log, LH_LOG_ERROR,
+                        "the log makes an index whose name another file has: it is left out",
+                        LH_LOG_TEXT("index", record->params.name));
+        return;
+    }
+    if (index != NULL)
+        discard(vectord, index);
+    index = add_index(vectord, &record->params);
+    if (index != NULL)
+        make_shards(vectord, index, record->lsn);
+}
+
 static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
 {
     struct lh_record *record = &job->record;
@@ -448,15 +503,8 @@ static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
     const struct lh_found_changes *changes =
         lh_recovery_changes(vectord->options.recovery, record->uuid);
     lh_counter_add(&vectord->metrics.replayed, 1);
-    if (record->type == LH_RECORD_CREATE && index == NULL &&
-        (changes == NULL || changes->drop_lsn == 0)) {
-        if (lh__vectord_find(vectord, record->params.name) != NULL) {
-            lh_log_line(vectord->options.log, LH_LOG_ERROR,
-                        "the log makes an index whose name another file has: it is left out",
-                        LH_LOG_TEXT("index", record->params.name));
-        } else if ((index = add_index(vectord, &record->params)) != NULL) {
-            make_shards(vectord, index, record->lsn);
-        }
+    if (record->type == LH_RECORD_CREATE && (changes == NULL || changes->drop_lsn == 0)) {
+        replay_create(vectord, record);
         return;
     }
     if (record->type == LH_RECORD_RESHARD && index != NULL && record->lsn > index->lsn &&
@@ -475,6 +523,7 @@ static void end_of_log(struct lh_vectord *vectord, const struct lh_job *job)
     vectord->recovering.has_ended = true;
     if (job->status == LH_NOT_FOUND)
         return;
+    vectord->recovering.is_unread = true;
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "the log could not be read to its end",
                 LH_LOG_TEXT("reason", job->error.text));
     for (uint32_t i = 0; i < vectord->index_count; i++) {
@@ -496,15 +545,20 @@ static void end_of_import(struct lh_vectord *vectord, struct lh_job *job)
     mark_ready_if_done(vectord, index);
 }
 
+void lh__recover_removed(struct lh_vectord *vectord)
+{
+    vectord->recovering.removals--;
+    lh__recover_advance(vectord);
+}
+
 void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job)
 {
-    if (job->kind == LH_JOB_REMOVE || job->kind == LH_JOB_QUARANTINE) {
+    if (job->kind == LH_JOB_QUARANTINE) {
         if (job->status != LH_OK)
             lh_log_line(vectord->options.log, LH_LOG_ERROR, "an index's file could not be moved",
                         LH_LOG_TEXT("reason", job->error.text));
-        vectord->recovering.removals--;
         free(job);
-        lh__recover_advance(vectord);
+        lh__recover_removed(vectord);
         return;
     }
     vectord->recovering.is_asking = false;

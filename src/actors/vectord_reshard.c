@@ -47,6 +47,13 @@ uint32_t lh__reshard_count(const struct lh_index *index)
     return index->reshard->count;
 }
 
+/* The first reason counts. */
+static void fail(struct lh_reshard *reshard, enum lh_status status, const char *text)
+{
+    if (reshard->error.status == LH_OK)
+        lh_error_set(&reshard->error, status, "the index keeps its shards: %s", text);
+}
+
 /* ---- holding back ---- */
 
 static bool is_change(enum lh_op op)
@@ -60,8 +67,8 @@ bool lh__reshard_holds(struct lh_index *index, struct lh_request *request)
     struct lh_reshard *reshard = index->reshard;
     bool is_held = false;
     if (reshard != NULL && request->op == LH_OP_INDEX_DROP) {
-        reshard->is_cancelled = true; /* it goes on as soon as this has ended */
-        is_held = true;
+        fail(reshard, LH_INDEX_NOT_FOUND, "it is being deleted");
+        is_held = true; /* and goes on as soon as this has ended */
     } else if (reshard != NULL && (reshard->step == STEP_LAST || reshard->step == STEP_LOG)) {
         is_held = request->op != LH_OP_INDEX_GET;
     } else if (reshard != NULL && (reshard->step == STEP_HOLD || reshard->step == STEP_PAGE)) {
@@ -99,12 +106,6 @@ void lh__reshard_change_done(struct lh_vectord *vectord, struct lh_request *requ
 }
 
 /* ---- pages ---- */
-
-static void fail(struct lh_reshard *reshard, enum lh_status status, const char *text)
-{
-    if (reshard->error.status == LH_OK)
-        lh_error_set(&reshard->error, status, "the index keeps its shards: %s", text);
-}
 
 static enum lh_status add_found(struct lh_batch *batch, const struct lh_found_list *list,
                                 const struct lh_found *found, uint32_t dimension)
@@ -327,7 +328,7 @@ static void advance(struct lh_vectord *vectord, struct lh_index *index)
     if (reshard == NULL || (reshard->step != STEP_HOLD && reshard->step != STEP_LAST))
         return;
     if (reshard->is_cancelled)
-        fail(reshard, LH_STOPPING, "it is being deleted, or the server stops");
+        fail(reshard, LH_STOPPING, "the server stops");
     if (reshard->step == STEP_HOLD && is_still(index) && reshard->error.status == LH_OK &&
         reshard->shard < index->shard_count)
         read_page(vectord, index);

@@ -47,7 +47,8 @@ const struct lh_config_key lh__config_keys[] = {
     LH_INTEGER("server", "body_bytes_max", "64MiB", LH_KIB, 2 * LH_GIB, LH_KEY_BYTES,
                "One request body. NDJSON streams may be of any length."),
     LH_INTEGER("server", "body_bytes_in_flight_max", "256MiB", LH_KIB, LH_TIB, LH_KEY_BYTES,
-               "All request bodies together: past it new ones wait, past twice that they get 503."),
+               "All request bodies together: past it new ones wait, past twice that they get 503.\n"
+               "Large answers in flight are held to the same."),
     LH_INTEGER("server", "connections_max", "20000", 1, 1000000, 0,
                "Open connections; a further one is answered 503 and closed."),
     LH_DURATION("server", "header_timeout", "10s", 100, LH_DAY, 0,

@@ -213,14 +213,13 @@ static void end_sync(struct lh_wal *wal, int result)
 static void give_up(struct lh_wal *wal)
 {
     struct lh_wal_entry *entry = wal->first_entry;
-    bool is_full = wal->sys_errno == ENOSPC || wal->sys_errno == EDQUOT || wal->sys_errno == EFBIG;
     wal->first_entry = wal->last_entry = NULL;
     wal->last_lsn = wal->ended_lsn;
     keep_groups(wal, wal->ended_lsn);
     while (entry != NULL) {
         struct lh_wal_entry *next = entry->next;
         if (entry->status == LH_OK) {
-            entry->status = is_full ? LH_NO_SPACE : LH_DISK_FAILED;
+            entry->status = lh_disk_status(-wal->sys_errno);
             entry->sys_errno = wal->sys_errno;
         }
         entry->done(entry);

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define TICKS_AT_START 20u
+
 static uint64_t next_random(struct lh_sim_server *server)
 {
     uint64_t x = server->random += 0x9e3779b97f4a7c15ull; /* splitmix64 */
@@ -12,15 +14,33 @@ static uint64_t next_random(struct lh_sim_server *server)
     return x ^ (x >> 31);
 }
 
-/* Time stands still: what is due by time comes with a tick. */
+static uint64_t now_ns = 1000000000;
+
 static uint64_t clock_ns(void)
 {
-    return 1000000000;
+    return now_ns;
+}
+
+void lh_sim_server_pass_ms(uint64_t ms)
+{
+    now_ns += ms * 1000000;
 }
 
 static void no_wake(void *arg)
 {
     (void)arg;
+}
+
+void lh_sim_server_send_tick(struct lh_sim_server *server, bool is_stop)
+{
+    assert(!server->is_tick_out);
+    lh_sim_server_pass_ms(100);
+    server->is_tick_out = true;
+    server->tick.is_stop = is_stop;
+    server->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};
+    enum lh_status status = lh_actor_send(&server->vectord.actor, &server->tick.head);
+    assert(status == LH_OK);
+    (void)status;
 }
 
 bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
@@ -56,7 +76,12 @@ bool lh_sim_server_start(struct lh_sim_server *server, struct lh_sim_disk *disk,
     for (uint32_t i = 0; i < options->workers; i++)
         server->workers[i].clock_ns = clock_ns;
     lh_vectord_init(&server->vectord, &vectord);
-    lh_sim_server_pump(server, 0);
+    for (uint32_t i = 0; options->ticks_at_start && i < TICKS_AT_START; i++) {
+        lh_sim_server_pump(server, 1 + (uint32_t)(next_random(server) % 12));
+        if (!server->is_tick_out)
+            lh_sim_server_send_tick(server, false);
+    }
+    lh_sim_server_pump(server, options->turns_at_start);
     return true;
 }
 
@@ -116,6 +141,8 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
     for (uint32_t i = 0; idle < actors && (turns == 0 || i < turns); i++) {
         bool any = turn(server, (first + i) % actors);
         idle = any || is_disk_busy(server) ? 0 : idle + 1;
+        if (!any)
+            now_ns += 100000; /* so a sync that is due later comes */
         /* Some turns come early, so that no order is the only one. */
         if (any && next_random(server) % 4 == 0)
             (void)turn(server, (uint32_t)(next_random(server) % actors));
@@ -124,13 +151,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
 
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop)
 {
-    assert(!server->is_tick_out);
-    server->is_tick_out = true;
-    server->tick.is_stop = is_stop;
-    server->tick.head = (struct lh_msg){.type = LH_MSG_TICK, .lane = LH_LANE_EXPRESS};
-    enum lh_status status = lh_actor_send(&server->vectord.actor, &server->tick.head);
-    assert(status == LH_OK);
-    (void)status;
+    lh_sim_server_send_tick(server, is_stop);
     lh_sim_server_pump(server, 0);
 }
 

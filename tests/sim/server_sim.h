@@ -5,6 +5,7 @@
 
 #include "actors/vectord.h"
 #include "sim/disk_sim.h"
+#include "sim/replay.h"
 
 #define LH_SIM_WORKERS_MAX 8u
 
@@ -14,6 +15,8 @@ struct lh_sim_server_options {
     uint64_t segment_bytes;
     uint64_t checkpoint_bytes;
     uint64_t seed;
+    bool ticks_at_start;     /* time passes while all comes back */
+    uint32_t turns_at_start; /* it returns before all is back; 0: when all is */
     const struct lh_log *log;
 };
 
@@ -44,7 +47,11 @@ void lh_sim_server_send(struct lh_sim_server *server, struct lh_request *request
  * over; 0: no limit). */
 void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns);
 
-/* A tick and all that follows from it. */
+/* Lets time pass, which stands still but for what the actors' turns take. One time for all. */
+void lh_sim_server_pass_ms(uint64_t ms);
+
+/* A tick, 100 ms later; the other form lets all follow from it. */
+void lh_sim_server_send_tick(struct lh_sim_server *server, bool is_stop);
 void lh_sim_server_tick(struct lh_sim_server *server, bool is_stop);
 
 /* When nothing is in flight; frees all, the disk too. */

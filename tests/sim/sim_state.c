@@ -482,7 +482,9 @@ void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
         file = &to->files[to->file_count++];
         *file = from->files[i];
         file->handles = 0;
-        file->changes = sim_grow(NULL, file->change_count * sizeof *file->changes + 1);
+        file->changes = NULL;
+        if (file->change_count > 0)
+            file->changes = sim_grow(NULL, file->change_count * sizeof *file->changes);
         file->change_room = file->change_count;
         sim_bytes_ref(file->seen);
         sim_bytes_ref(file->durable);
