@@ -15,7 +15,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define BLOCK_BYTES (256u << 10) /* written at once: long enough for a disk, short for a search */
+#define BLOCK_BYTES (128u << 10) /* written at once: long enough for a disk, short for a search */
 #define READ_BYTES  (512u << 10) /* read in one slice: a quarter of a millisecond from the cache */
 #define CHECK_NODES 1024u        /* checked and indexed in one slice */
 

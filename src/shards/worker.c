@@ -187,12 +187,14 @@ static void bulk_step(struct lh_worker *worker)
     uint32_t items = 0;
     do {
         struct lh_part *part = (struct lh_part *)queue->first;
-        if (!run_section(worker, &part->head)) {
-            items += bulk_slice(worker, part);
-            if (part->done == part->count) {
-                lh_msg_queue_take(queue);
-                send_home(worker, part);
-            }
+        if (run_section(worker, &part->head)) {
+            now = worker->clock_ns();
+            break; /* files are not urgent: searches and adds first, again */
+        }
+        items += bulk_slice(worker, part);
+        if (part->done == part->count) {
+            lh_msg_queue_take(queue);
+            send_home(worker, part);
         }
         now = worker->clock_ns();
     } while (queue->first != NULL && items < BULK_ITEMS && now - start < BULK_STEP_NS);
