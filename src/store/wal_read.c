@@ -8,8 +8,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define WINDOW_BYTES (256u << 10)
+#define ZEROS_BYTES  4096u /* looked at at once for being nothing but zeros */
 
 int lh__wal_reader_open(struct lh__wal_reader *reader, const char *path)
 {
@@ -109,6 +111,23 @@ static bool is_plausible(const struct lh__wal_reader *reader, uint64_t offset,
            record->lsn >= lsn_least && synced >= LH__WAL_HEADER_BYTES && synced <= offset;
 }
 
+/* No record begins in zeros, for its length is in its first 8 bytes; and a segment that was
+ * allocated ahead is full of them. */
+static int skip_zeros(struct lh__wal_reader *reader, uint64_t *offset)
+{
+    while (*offset % ZEROS_BYTES == 0 && *offset + ZEROS_BYTES <= reader->bytes) {
+        const void *bytes;
+        int result = lh__wal_reader_at(reader, *offset, ZEROS_BYTES, &bytes);
+        if (result != 0)
+            return result;
+        const char *first = bytes;
+        if (*first != 0 || memcmp(first, first + 1, ZEROS_BYTES - 1) != 0)
+            return 0;
+        *offset += ZEROS_BYTES;
+    }
+    return 0;
+}
+
 int lh__wal_reader_scan(struct lh__wal_reader *reader, uint64_t bad_offset, uint64_t lsn_least,
                         struct lh__wal_behind *behind)
 {
@@ -119,7 +138,12 @@ int lh__wal_reader_scan(struct lh__wal_reader *reader, uint64_t bad_offset, uint
         struct lh__wal_record record;
         const void *bytes;
         bool is_good = false;
-        int result = lh__wal_reader_at(reader, offset, sizeof record, &bytes);
+        int result = skip_zeros(reader, &offset);
+        if (result != 0)
+            return result;
+        if (offset + sizeof record > reader->bytes)
+            return 0;
+        result = lh__wal_reader_at(reader, offset, sizeof record, &bytes);
         if (result != 0)
             return result;
         memcpy(&record, bytes, sizeof record);
