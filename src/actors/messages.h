@@ -176,7 +176,6 @@ struct lh_tick {
     bool is_stopping;   /* what takes long must give up */
     bool is_stop;       /* the last one: comes back when what is cheap to keep is kept */
     uint64_t lsn_least; /* vectord: records below are not needed any more */
-    uint64_t log_bytes; /* persister: that the log holds */
 };
 
 _Static_assert(offsetof(struct lh_tick, head) == 0, "a tick is a message");

@@ -284,7 +284,6 @@ static void run_job(struct lh_persister *persister, struct lh_job *job)
 
 static void tick_back(struct lh_persister *persister, struct lh_tick *tick)
 {
-    tick->log_bytes = lh_wal_live_bytes(persister->wal);
     tick->head.lane = LH_LANE_EXPRESS;
     enum lh_status status = lh_mailbox_push(persister->options.gateway, &tick->head);
     assert(status == LH_OK); /* the gateway's mailbox closes last */

@@ -85,9 +85,8 @@ struct lh_vectord_options {
     uint64_t checkpoint_bytes;      /* log that starts a checkpoint */
     uint64_t checkpoint_age_ms;     /* a change that is older starts one; 0: never */
     struct lh_actor *peer;          /* the storaged peer's; NULL: there is none */
-    enum lh_durability durability;
-    uint64_t (*clock_ns)(void); /* lh_clock_ns, or a test's */
-    uint64_t seed;              /* of graphs; 0: from the clock */
+    uint64_t (*clock_ns)(void);     /* lh_clock_ns, or a test's */
+    uint64_t seed;                  /* of graphs; 0: from the clock */
     struct lh_mailbox *gateway;
     const struct lh_log *log;
 };
@@ -200,7 +199,8 @@ void lh__vectord_encode(struct lh_vectord *vectord, struct lh_request *request);
 void lh__vectord_fail(struct lh_vectord *vectord, struct lh_request *request, enum lh_status status,
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* Sends a change to the log; lh__vectord_logged gets it back, without a log at once. Nothing of it
+/* Sends a change to the log. Once that has it, or has refused it, lh__items_logged,
+ * lh__index_create_logged and their like go on; where there is no log, at once. Nothing of a change
  * is applied before. */
 void lh__vectord_log(struct lh_vectord *vectord, struct lh_request *request,
                      enum lh_record_type type);

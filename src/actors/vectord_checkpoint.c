@@ -343,13 +343,13 @@ void lh__checkpoint_ask(struct lh_vectord *vectord, struct lh_request *request,
                          "vectord.data_dir");
         return;
     }
+    if (index->unsaved_lsn == 0 && index->v1 == LH_V1_NONE) {
+        lh__index_info(vectord, request, index); /* its file holds everything already */
+        return;
+    }
     request->record.lsn = index->lsn;
     index->wants_checkpoint = true;
     lh_msg_queue_put(&index->asked, &request->head);
-    if (!is_unsaved(index)) {
-        answer_asked(vectord, index); /* its file holds everything already */
-        return;
-    }
     vectord->checkpoint_retry_ns = 0; /* someone asks: now */
     lh__checkpoint_next(vectord);
 }

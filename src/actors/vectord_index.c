@@ -340,9 +340,7 @@ static void forget(struct lh_vectord *vectord, struct lh_request *request, struc
                     LH_LOG_STR("request_id", id_text(request, text)),
                     LH_LOG_TEXT("index", index->name));
     lh__index_withdraw(vectord, index);
-    while (index->asked.first != NULL)
-        lh__vectord_fail(vectord, (struct lh_request *)lh_msg_queue_take(&index->asked),
-                         LH_INDEX_NOT_FOUND, "index \"%s\" has been deleted", index->name);
+    assert(index->asked.first == NULL && index->held.first == NULL);
     request->index = NULL;
     lh__index_free(index);
     answer(vectord, request, 204);

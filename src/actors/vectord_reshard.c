@@ -222,18 +222,24 @@ void lh__reshard_copy_back(struct lh_vectord *vectord, struct lh_request *reques
 
 /* ---- its end ---- */
 
+static void destroy(struct lh_reshard *reshard)
+{
+    if (reshard != NULL)
+        free(reshard->discards);
+    free(reshard);
+}
+
 static void end(struct lh_vectord *vectord, struct lh_index *index)
 {
     struct lh_reshard *reshard = index->reshard;
     struct lh_request *request = reshard->request;
     index->reshard = NULL;
-    free(reshard->discards);
     if (reshard->error.status != LH_OK)
         request->error = reshard->error;
     else
         lh__index_encode_info(&request->answer, index);
     index->in_flight--;
-    free(reshard);
+    destroy(reshard);
     lh__vectord_answer(vectord, request);
     release(vectord, index);
     lh__checkpoint_next(vectord);
@@ -360,6 +366,7 @@ void lh__reshard_tick(struct lh_vectord *vectord, struct lh_index *index, bool i
 
 /* ---- its begin ---- */
 
+/* Room for `count` more shards in the index, and what this needs to its end. */
 static enum lh_status make_room(struct lh_index *index, struct lh_reshard **out, uint32_t count)
 {
     uint32_t all = index->shard_count + count;
@@ -373,7 +380,7 @@ static enum lh_status make_room(struct lh_index *index, struct lh_reshard **out,
         return LH_OUT_OF_MEMORY;
     reshard->discards = calloc(all, sizeof *reshard->discards);
     if (reshard->discards == NULL) {
-        free(reshard);
+        destroy(reshard);
         return LH_OUT_OF_MEMORY;
     }
     *out = reshard;
@@ -384,7 +391,7 @@ void lh__reshard_begin(struct lh_vectord *vectord, struct lh_request *request,
                        struct lh_index *index)
 {
     uint32_t count = request->create.shards;
-    struct lh_reshard *reshard;
+    struct lh_reshard *reshard = NULL;
     if (count == index->shard_count) {
         lh__index_info(vectord, request, index);
         return;
@@ -396,6 +403,7 @@ void lh__reshard_begin(struct lh_vectord *vectord, struct lh_request *request,
     }
     if (make_room(index, &reshard, count) != LH_OK ||
         lh__vectord_make_parts(vectord, request, index, count) != LH_OK) {
+        destroy(reshard);
         lh__vectord_fail(vectord, request, LH_OUT_OF_MEMORY, "not enough memory for %u shards",
                          count);
         return;

@@ -84,8 +84,8 @@ const struct lh_config_key lh__config_keys[] = {
     LH_CHOICE("vectord", "durability", "commit", "commit|interval|none", 0,
               "When an add is answered: once it is on disk, once it is written, or at once. A\n"
               "request may ask for less by ?durability=."),
-    LH_DURATION("vectord", "sync_interval", "100ms", 10, LH_DAY, 0,
-                "With durability interval: between two syncs of the log."),
+    LH_DURATION("vectord", "sync_interval", "100ms", 100, LH_DAY, 0,
+                "With durability interval: between two syncs of the log, to a tenth of a second."),
     LH_INTEGER("vectord", "log_segment_bytes", "64MiB", 64 * LH_KIB, LH_GIB, LH_KEY_BYTES,
                "One file of the log."),
     LH_INTEGER("vectord", "checkpoint_bytes", "1GiB", 64 * LH_KIB, LH_TIB, LH_KEY_BYTES,

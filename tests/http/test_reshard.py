@@ -141,3 +141,84 @@ def test_an_index_that_is_not_there(server):
     with server.client() as client:
         answer = reshard(client, "nothing", 2)
         assert (answer.status, answer.code) == (404, "index_not_found")
+
+
+# ---- when it cannot be done, or is not to be finished ----
+
+
+def begin_reshard(server, name, shards):
+    """Asks for a reshard on a thread of its own; its answer comes into the list."""
+    answers = []
+
+    def ask():
+        with server.client(timeout=120) as client:
+            answers.append(reshard(client, name, shards))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, answers
+
+
+def fill_large(client, name):
+    """So many items that another client sees the reshard of them under way."""
+    index = client.create(name, 128, shards=2, ef_construction=4096)
+    rng = seeded("large")
+    rows = [[rng.gauss(0, 1) for _ in range(128)] for _ in range(6000)]
+    for first in range(0, 6000, 500):
+        index.add([{"id": f"i{n}", "vector": rows[n]} for n in range(first, first + 500)])
+    return index, rows
+
+
+def bytes_of(server):
+    return server.metric("lakehouse_vector_bytes")
+
+
+def wait_until_under_way(server, before):
+    wait_until(lambda: bytes_of(server) > before + (2 << 20), seconds=30)
+
+
+def test_without_room_the_index_keeps_its_shards():
+    with Server("server.memory_max=12MiB") as server, server.client() as client:
+        index = client.create("full", DIMENSION, shards=2)
+        items = fill(index, seeded("full"), 20000)
+        answer = reshard(client, "full", 64)
+        assert (answer.status, answer.code) == (507, "out_of_memory"), answer
+        assert "keeps its shards" in answer.message, answer
+        assert index.info()["shards"] == 2
+        check(index, items)
+        assert index.delete("i0").status == 204
+
+
+def test_one_at_a_time_and_a_deletion_ends_it(server):
+    with server.client() as client:
+        before_all = bytes_of(server)
+        index, rows = fill_large(client, "large")
+        before = bytes_of(server)
+        thread, answers = begin_reshard(server, "large", 3)
+        wait_until_under_way(server, before)
+        second = reshard(client, "large", 4)
+        assert (second.status, second.code) == (503, "overloaded"), second
+        assert index.search(rows[7], k=1)[0]["id"] == "i7"
+        assert index.drop().status == 204
+        thread.join()
+        assert (answers[0].status, answers[0].code) == (404, "index_not_found"), answers
+        assert client.get("/v1/vectors/index/large").status == 404
+        wait_until(lambda: bytes_of(server) <= before_all)
+
+
+def test_a_stop_ends_it_and_keeps_the_shards():
+    with tempfile.TemporaryDirectory() as folder:
+        sets = (f"vectord.data_dir={folder}", "server.drain_timeout=100ms")
+        server = Server(*sets)
+        with server.client() as client:
+            wait_until(lambda: client.get("/readyz").status == 200)
+            fill_large(client, "large")
+            before = bytes_of(server)
+            thread, _ = begin_reshard(server, "large", 3)
+            wait_until_under_way(server, before)
+        server.stop()
+        thread.join()
+        with Server(*sets) as again, again.client() as client:
+            wait_until(lambda: client.get("/readyz").status == 200)
+            info = client.index("large").info()
+            assert (info["shards"], info["count"]) == (2, 6000)
