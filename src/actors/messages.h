@@ -212,6 +212,82 @@ struct lh_peer_note {
 
 _Static_assert(offsetof(struct lh_peer_note, head) == 0, "a note is a message");
 
+/* Objects: one message an object call, to storaged and back as often as its body needs.
+ *
+ * Whoever wants something of the store makes a transfer and sends it to storaged's actor (on disk
+ * or S3, it does not matter which); it comes back to `reply_to` after each step, until `is_over`.
+ *   PUT: each step brings a `piece`; the last has `is_last`. Nothing is visible before, all of it
+ * is durable after; over when the last has been answered, or at the first error. With `is_abort`
+ * instead of a piece it leaves nothing. GET: the first answer has the object's description and the
+ * first piece; send it back for the next one; over with `is_last`. With `is_abort` it is closed.
+ * HEAD is `want_body` = false. DELETE, LIST: one step. */
+enum lh_transfer_op { LH_TRANSFER_PUT, LH_TRANSFER_GET, LH_TRANSFER_DELETE, LH_TRANSFER_LIST };
+
+#define LH_ETAG_BYTES_MAX         79u  /* what S3 stores give is shorter */
+#define LH_CONTENT_TYPE_BYTES_MAX 255u /* RFC 6838's names and a few parameters */
+
+struct lh_object_info {
+    uint64_t size;
+    uint64_t modified_ms;             /* since 1970 */
+    char etag[LH_ETAG_BYTES_MAX + 1]; /* without quotes */
+    char content_type[LH_CONTENT_TYPE_BYTES_MAX + 1];
+};
+
+struct lh_object_entry { /* of a list */
+    struct lh_str key;   /* inside the transfer's `keys` */
+    uint64_t size;
+    uint64_t modified_ms;
+    char etag[LH_ETAG_BYTES_MAX + 1];
+};
+
+struct lh_transfer {
+    struct lh_msg head;
+    enum lh_transfer_op op;
+    struct lh_mailbox *reply_to; /* an actor's: &actor->mailbox */
+    void *owner;                 /* the asker's */
+    uint64_t request_id;         /* for logs; 0: none */
+
+    /* asked */
+    struct lh_buf key;      /* LIST: the prefix */
+    struct lh_buf if_match; /* as in the header, empty: none */
+    struct lh_buf if_none_match;
+    uint64_t length; /* PUT: of the body, or LH_HTTP_LENGTH_UNKNOWN */
+    bool want_body;  /* GET: false for HEAD */
+    bool has_range;  /* GET: of the two below; suffix: the last `range_last` bytes */
+    bool is_range_suffix;
+    uint64_t range_first;
+    uint64_t range_last;  /* included; UINT64_MAX: to the end */
+    struct lh_buf cursor; /* LIST: after this key; empty: from the start */
+    uint32_t limit;       /* LIST */
+
+    /* to and fro */
+    struct lh_buf piece;
+    bool is_last;
+    bool is_abort;
+    bool is_over;
+
+    /* answered */
+    struct lh_error error;      /* LH_KEY_NOT_FOUND, LH_PRECONDITION_FAILED, ... */
+    bool is_not_modified;       /* GET: if_none_match holds */
+    struct lh_object_info info; /* PUT: content_type is asked, the rest answered; GET: answered */
+    uint64_t body_first;        /* GET: what of the object the body is, after the range */
+    uint64_t body_length;
+    struct lh_object_entry *entries; /* LIST: in byte order of keys */
+    uint32_t entry_count;
+    bool is_truncated;
+    struct lh_buf keys;
+
+    void *state; /* storaged's, while it is not over */
+};
+
+_Static_assert(offsetof(struct lh_transfer, head) == 0, "a transfer is a message");
+
+#define LH_MSG_TRANSFER 8u
+
+/* NULL when there is no memory. Destroy only what is over or was never sent. */
+struct lh_transfer *lh_transfer_create(enum lh_transfer_op op, struct lh_mailbox *reply_to);
+void lh_transfer_destroy(struct lh_transfer *transfer);
+
 /* NULL when there is no memory. */
 struct lh_peer_note *lh_peer_note_create(enum lh_peer_note_kind kind, const char *name);
 void lh_peer_note_destroy(struct lh_peer_note *note);

@@ -18,28 +18,34 @@ extern "C" {
     XX(DIMENSION_MISMATCH, dimension_mismatch, 400, "the vector has another dimension")           \
     XX(INVALID_CURSOR, invalid_cursor, 400, "the cursor was not made by this index")              \
     XX(UNAUTHORIZED, unauthorized, 401, "a bearer token is needed")                               \
+    XX(FORBIDDEN, forbidden, 403, "the token does not allow this")                                \
     XX(NOT_FOUND, not_found, 404, "no such route")                                                \
     XX(INDEX_NOT_FOUND, index_not_found, 404, "index not found")                                  \
     XX(ITEM_NOT_FOUND, item_not_found, 404, "item not found")                                     \
+    XX(KEY_NOT_FOUND, key_not_found, 404, "no object has this key")                               \
     XX(METHOD_NOT_ALLOWED, method_not_allowed, 405, "the route has no such method")               \
     XX(REQUEST_TIMEOUT, request_timeout, 408, "the request did not arrive in time")               \
     XX(INDEX_ALREADY_EXISTS, index_already_exists, 409, "an index of this name exists")           \
     XX(LENGTH_REQUIRED, length_required, 411, "a Content-Length or chunked body is needed")       \
+    XX(PRECONDITION_FAILED, precondition_failed, 412, "the object is not the one asked for")      \
     XX(BODY_TOO_LARGE, body_too_large, 413, "the body is larger than the limit")                  \
     XX(LINE_TOO_LONG, line_too_long, 413, "an NDJSON line is longer than the limit")              \
     XX(URI_TOO_LONG, uri_too_long, 414, "the request target is too long")                         \
     XX(UNSUPPORTED_MEDIA_TYPE, unsupported_media_type, 415, "the Content-Type is not supported")  \
+    XX(RANGE_NOT_SATISFIABLE, range_not_satisfiable, 416, "the range is outside the object")      \
     XX(EXPECTATION_FAILED, expectation_failed, 417, "only 100-continue can be expected")          \
     XX(TOO_MANY_REQUESTS, too_many_requests, 429, "too many requests")                            \
     XX(HEADERS_TOO_LARGE, headers_too_large, 431, "the request header is too large")              \
     XX(INTERNAL, internal, 500, "internal error")                                                 \
     XX(NOT_IMPLEMENTED, not_implemented, 501, "the method or transfer coding is not implemented") \
+    XX(BAD_GATEWAY, bad_gateway, 502, "the service behind the gateway failed")                    \
     XX(OVERLOADED, overloaded, 503, "the server is at its limit, try again")                      \
     XX(DEADLINE, deadline_exceeded, 503, "the request waited longer than its deadline")           \
     XX(STOPPING, stopping, 503, "the server is stopping")                                         \
     XX(INDEX_LOADING, index_loading, 503, "the index is still being loaded, try again")           \
     XX(INDEX_FAILED, index_failed, 503, "the index could not be loaded")                          \
     XX(DISK_FAILED, disk_failed, 503, "the disk failed, nothing was changed")                     \
+    XX(GATEWAY_TIMEOUT, gateway_timeout, 504, "the service behind the gateway did not answer")    \
     XX(VERSION_NOT_SUPPORTED, version_not_supported, 505, "only HTTP/1.0 and HTTP/1.1")           \
     XX(OUT_OF_MEMORY, out_of_memory, 507, "not enough memory")                                    \
     XX(NO_SPACE, no_space, 507, "the disk is full, nothing was changed")                          \

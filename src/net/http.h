@@ -37,6 +37,10 @@ enum lh_http_service {
     LH_HTTP_EVERYWHERE = 0xff, /* health, metrics, openapi: as they are, without /v1 */
     LH_HTTP_GATEWAY = 1 << 0,
     LH_HTTP_VECTORD = 1 << 1,
+    LH_HTTP_STORAGED = 1 << 2,
+    LH_HTTP_CATALOGD = 1 << 3,
+    LH_HTTP_INGESTD = 1 << 4,
+    LH_HTTP_QUERYD = 1 << 5,
 };
 
 /* One row of the route table. `pattern` is the path without /v1: "/vectors/index/{name}/add".
@@ -68,6 +72,10 @@ struct lh_http_options {
     const struct lh_route *routes;
     size_t route_count;
     void *context; /* handed to every handler */
+    /* Called when a request's header has been checked and its route found, before 100-continue and
+     * before any of its body. It may answer, with lh_http_answer_error: the handler does not run
+     * then. NULL: every request is let in. */
+    void (*on_head)(struct lh_http_call *call, void *context);
     /* Called for every message in the loop's mailbox. */
     void (*on_message)(struct lh_msg *msg, void *context);
     /* Called each timer tick (100 ms) and once after each pass over the mailbox. */
@@ -164,6 +172,33 @@ void lh_http_call_resume(struct lh_http_call *call);
 void lh_http_answer(struct lh_http_call *call, int status, const char *content_type,
                     struct lh_buf *body);
 void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error);
+
+/* ---- an answer in pieces, of any length at bounded memory ---- */
+
+#define LH_HTTP_LENGTH_UNKNOWN UINT64_MAX /* sent chunked; to HTTP/1.0, until the close */
+
+struct lh_http_sending {
+    /* Less than LH_WRITE_QUEUE_BYTES_MAX is unsent: more is wanted. First called from the loop
+     * after lh_http_answer_begin has returned, then once after each piece. */
+    void (*on_ready)(struct lh_http_call *call, void *arg);
+    /* The client went away before lh_http_answer_end, or wanted no body (HEAD): nothing more is
+     * taken, and the ticket is dead. Called instead of any further on_ready. */
+    void (*on_gone)(void *arg);
+    void *arg;
+};
+
+/* Begins an answer: the status line and the header go out. Instead of lh_http_answer, and also
+ * while the request's own body is still being read. */
+void lh_http_answer_begin(struct lh_http_call *call, int status, const char *content_type,
+                          uint64_t length, const struct lh_http_sending *sending);
+/* `piece` is taken. All pieces together must have the announced length. */
+void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece);
+/* All of it has been given; the call is over when it is sent. */
+void lh_http_answer_end(struct lh_http_call *call);
+/* It cannot be finished: the connection is cut so that the client sees that something is missing.
+ */
+void lh_http_answer_abort(struct lh_http_call *call);
+
 /* Adds one header line to the coming answer: name and value without CR or LF. */
 void lh_http_call_add_header(struct lh_http_call *call, const char *name, const char *value);
 
