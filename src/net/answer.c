@@ -15,6 +15,8 @@ static const struct {
     {201, LH_STR("Created")},
     {202, LH_STR("Accepted")},
     {204, LH_STR("No Content")},
+    {206, LH_STR("Partial Content")},
+    {304, LH_STR("Not Modified")},
     {400, LH_STR("Bad Request")},
     {401, LH_STR("Unauthorized")},
     {403, LH_STR("Forbidden")},
@@ -23,15 +25,19 @@ static const struct {
     {408, LH_STR("Request Timeout")},
     {409, LH_STR("Conflict")},
     {411, LH_STR("Length Required")},
+    {412, LH_STR("Precondition Failed")},
     {413, LH_STR("Content Too Large")},
     {414, LH_STR("URI Too Long")},
     {415, LH_STR("Unsupported Media Type")},
+    {416, LH_STR("Range Not Satisfiable")},
     {417, LH_STR("Expectation Failed")},
     {429, LH_STR("Too Many Requests")},
     {431, LH_STR("Request Header Fields Too Large")},
     {500, LH_STR("Internal Server Error")},
     {501, LH_STR("Not Implemented")},
+    {502, LH_STR("Bad Gateway")},
     {503, LH_STR("Service Unavailable")},
+    {504, LH_STR("Gateway Timeout")},
     {505, LH_STR("HTTP Version Not Supported")},
     {507, LH_STR("Insufficient Storage")},
 };
@@ -94,20 +100,29 @@ static bool lh__can_drop_rest(const struct lh_http_call *call)
                               head->content_length - call->body_received <= LH__DROP_BYTES_MAX);
 }
 
-/* `body_len` < 0: the status has no body and no Content-Length (RFC 9110 section 8.6). */
-static void lh__append_head(struct lh_http_call *call, int status, const char *content_type,
-                            uint64_t body_len)
+void lh__answer_head(struct lh_http_call *call, int status, const char *content_type,
+                     uint64_t length)
 {
     struct lh_http_server *server = call->conn->server;
     struct lh_buf *out = &server->out;
 
+    if (server->stopping || !lh__can_drop_rest(call)) {
+        call->keep = false;
+    }
     out->len = 0;
     lh__append_status_line(out, status);
     LH__APPEND(out, "Date: ");
     lh_buf_append(out, server->date, 29);
+    /* No such field with these (RFC 9110 section 8.6, RFC 9112 section 6.1). */
     if (status != 204 && status != 304) {
-        LH__APPEND(out, "\r\nContent-Length: ");
-        lh__append_number(out, body_len);
+        if (length != LH_HTTP_LENGTH_UNKNOWN) {
+            LH__APPEND(out, "\r\nContent-Length: ");
+            lh__append_number(out, length);
+        } else if (call->head.minor == 0) {
+            call->keep = false;
+        } else {
+            LH__APPEND(out, "\r\nTransfer-Encoding: chunked");
+        }
     }
     if (content_type != NULL) {
         LH__APPEND(out, "\r\nContent-Type: ");
@@ -123,20 +138,38 @@ static void lh__append_head(struct lh_http_call *call, int status, const char *c
     LH__APPEND(out, "\r\n");
     lh_buf_append(out, call->extra.ptr, call->extra.len);
     LH__APPEND(out, "\r\n");
+    if (lh_buf_failed(out) || lh_buf_failed(&call->extra)) {
+        call->conn->broken = true; /* no memory for 300 bytes: nothing is written */
+        lh_buf_deinit(out);
+    }
 }
 
-static void lh__log_access(const struct lh_http_call *call, uint64_t body_len)
+static void lh__log_access(const struct lh_http_call *call)
 {
     const struct lh_http_server *server = call->conn->server;
     char id[17];
 
     if (lh_log_enabled(server->options.log, LH_LOG_DEBUG)) {
         snprintf(id, sizeof id, "%016" PRIx64, call->request_id);
-        lh_log_line(server->options.log, LH_LOG_DEBUG, "request", LH_LOG_TEXT("request_id", id),
-                    LH_LOG_STR("method", call->head.method),
-                    LH_LOG_STR("target", call->head.target),
-                    LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
-                    LH_LOG_U64("status", (uint64_t)call->status), LH_LOG_U64("bytes", body_len));
+        lh_log_line(
+            server->options.log, LH_LOG_DEBUG, "request", LH_LOG_TEXT("request_id", id),
+            LH_LOG_STR("method", call->head.method), LH_LOG_STR("target", call->head.target),
+            LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
+            LH_LOG_U64("status", (uint64_t)call->status), LH_LOG_U64("bytes", call->answer_sent));
+    }
+}
+
+void lh__answer_given(struct lh_http_call *call)
+{
+    struct lh__conn *conn = call->conn;
+
+    assert(!call->answered);
+    call->answered = true;
+    conn->server->slots[conn->slot].generation++;
+    lh__metrics_answered(call);
+    lh__log_access(call);
+    if (!conn->feeding) {
+        lh__server_ready(conn);
     }
 }
 
@@ -148,7 +181,7 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
     uint64_t body_len = body ? body->len : 0;
     bool bodiless = call->is_head || status == 204 || status == 304;
 
-    assert(!call->answered && !conn->closed);
+    assert(!call->answered && !call->begun && !conn->closed);
     assert(status >= 200 && status <= 599);
     if (body_len > LH__ANSWER_SMALL_BYTES && server->answer_bytes > 0 &&
         server->answer_bytes + body_len > 2 * server->options.body_bytes_in_flight_max) {
@@ -157,26 +190,14 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
         lh_http_answer_error(call, &error);
         return;
     }
-    if (server->stopping || !lh__can_drop_rest(call)) {
-        call->keep = false;
-    }
-    lh__append_head(call, status, body_len > 0 ? content_type : NULL, body_len);
-    call->answered = true;
+    lh__answer_head(call, status, body_len > 0 ? content_type : NULL, body_len);
     call->status = status;
-    server->slots[conn->slot].generation++;
-    if (lh_buf_failed(&server->out)) {
-        conn->broken = true; /* no memory for 300 bytes */
-        lh_buf_deinit(&server->out);
-    }
-    lh__write(conn, lh_buf_str(&server->out), bodiless ? NULL : body);
+    call->answer_sent = body_len;
+    lh__write(conn, lh_buf_str(&server->out), bodiless ? NULL : body, LH_STR(""));
     if (body != NULL) {
         lh_buf_deinit(body);
     }
-    lh__metrics_answered(call);
-    lh__log_access(call, body_len);
-    if (!conn->feeding) {
-        lh__server_ready(conn);
-    }
+    lh__answer_given(call);
 }
 
 void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error)
@@ -210,7 +231,7 @@ void lh_http_call_add_header(struct lh_http_call *call, const char *name, const 
 
 void lh__answer_continue(struct lh__conn *conn)
 {
-    lh__write(conn, LH_STR("HTTP/1.1 100 Continue\r\n\r\n"), NULL);
+    lh__write(conn, LH_STR("HTTP/1.1 100 Continue\r\n\r\n"), NULL, LH_STR(""));
 }
 
 void lh__answer_options(struct lh_http_call *call, const struct lh__match *match)

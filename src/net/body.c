@@ -53,14 +53,27 @@ static enum lh_status lh__body_append(struct lh_http_call *call, const char *at,
     return lh_buf_failed(body) ? LH_OUT_OF_MEMORY : LH_OK;
 }
 
+uint64_t lh__body_max(const struct lh_http_call *call)
+{
+    if (call->answered || call->route == NULL) {
+        return LH__DROP_BYTES_MAX;
+    }
+    switch (call->body_mode) {
+    case LH_HTTP_BODY_WHOLE:
+        return call->conn->server->options.body_bytes_max;
+    case LH_HTTP_BODY_STREAM:
+        return call->route->stream_bytes_max ? call->route->stream_bytes_max : UINT64_MAX;
+    case LH_HTTP_BODY_NONE:
+        break;
+    }
+    return LH__DROP_BYTES_MAX;
+}
+
 /* A chunked body announces nothing: it is counted as it comes. */
 static enum lh_status lh__body_count_chunk(struct lh_http_call *call, size_t len)
 {
     struct lh_http_server *server = call->conn->server;
 
-    if (call->body_received > server->options.body_bytes_max) {
-        return LH_BODY_TOO_LARGE;
-    }
     if (server->body_bytes + len > 2 * server->options.body_bytes_in_flight_max) {
         return LH_OVERLOADED;
     }
@@ -75,9 +88,12 @@ static enum lh_status lh__body_take(struct lh_http_call *call, const char *at, s
 
     call->body_received += len;
     call->body_in_window += len;
+    /* An announced length has been compared with the limit before. */
+    if (call->head.chunked && call->body_received > lh__body_max(call)) {
+        return LH_BODY_TOO_LARGE;
+    }
     if (call->answered || call->body_mode == LH_HTTP_BODY_NONE) {
-        return call->body_received > LH__DROP_BYTES_MAX && call->head.chunked ? LH_BODY_TOO_LARGE
-                                                                              : LH_OK;
+        return LH_OK;
     }
     if (call->body_mode == LH_HTTP_BODY_STREAM) {
         call->stream.on_data(call, call->stream.arg, (struct lh_str){at, len});
@@ -154,7 +170,6 @@ enum lh_status lh__body_start(struct lh_http_call *call, struct lh_error *error)
 
 static void lh__body_fail(struct lh_http_call *call, llhttp_errno_t err)
 {
-    struct lh_http_server *server = call->conn->server;
     struct lh_error error = {.status = call->body_status};
     const char *reason;
 
@@ -166,9 +181,7 @@ static void lh__body_fail(struct lh_http_call *call, llhttp_errno_t err)
         break;
     case LH_BODY_TOO_LARGE:
         lh_error_set(&error, LH_BODY_TOO_LARGE, "the body is longer than %llu bytes",
-                     call->route != NULL && call->body_mode == LH_HTTP_BODY_WHOLE
-                         ? (unsigned long long)server->options.body_bytes_max
-                         : (unsigned long long)LH__DROP_BYTES_MAX);
+                     (unsigned long long)lh__body_max(call));
         break;
     case LH_HEADERS_TOO_LARGE:
         lh_error_set(&error, LH_HEADERS_TOO_LARGE, "a chunk line is longer than %u bytes",

@@ -50,6 +50,9 @@ void lh__call_give(struct lh_http_call *call)
     lh__body_release(call);
     lh_buf_deinit(&call->body);
     lh_buf_deinit(&call->trailer);
+    if (lh_buf_failed(&call->extra)) {
+        lh_buf_deinit(&call->extra);
+    }
     call->conn->call = NULL;
     call->conn->requests++;
     if (server->pool_count >= LH__CALLS_SPARE || call->head_cap > LH__HEAD_BYTES_FIRST) {
@@ -72,7 +75,9 @@ void lh__call_gone(struct lh_http_call *call)
         server->slots[call->conn->slot].generation++;
         call->status = 499; /* as other servers count a client that left */
         lh__metrics_answered(call);
-        if (call->stream.on_gone != NULL) {
+        if (call->begun) {
+            call->sending.on_gone(call->sending.arg);
+        } else if (call->stream.on_gone != NULL) {
             call->stream.on_gone(call->stream.arg);
         }
     }
@@ -126,6 +131,55 @@ uint64_t lh_http_call_request_id(const struct lh_http_call *call)
     return call->request_id;
 }
 
+const struct lh_route *lh_http_call_route(const struct lh_http_call *call)
+{
+    return call->route;
+}
+
+enum lh_http_service lh_http_call_service(const struct lh_http_call *call)
+{
+    return call->conn->service;
+}
+
+struct lh_str lh_http_call_method(const struct lh_http_call *call)
+{
+    return call->head.method;
+}
+
+struct lh_str lh_http_call_target(const struct lh_http_call *call)
+{
+    return call->head.target;
+}
+
+struct lh_http_address lh_http_call_address(const struct lh_http_call *call)
+{
+    static const unsigned char ipv4_mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct lh_http_address address = {{0}};
+    struct sockaddr_storage peer;
+    int len = sizeof peer;
+
+    if (uv_tcp_getpeername(&call->conn->tcp, (struct sockaddr *)&peer, &len) != 0) {
+        return address;
+    }
+    if (peer.ss_family == AF_INET6) {
+        memcpy(address.bytes, &((struct sockaddr_in6 *)(void *)&peer)->sin6_addr, 16);
+    } else {
+        memcpy(address.bytes, ipv4_mapped, 12);
+        memcpy(address.bytes + 12, &((struct sockaddr_in *)(void *)&peer)->sin_addr, 4);
+    }
+    return address;
+}
+
+void lh_http_call_set_data(struct lh_http_call *call, void *data)
+{
+    call->data = data;
+}
+
+void *lh_http_call_data(const struct lh_http_call *call)
+{
+    return call->data;
+}
+
 struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i)
 {
     assert(i < LH_PATH_PARAMS_MAX);
@@ -155,6 +209,24 @@ struct lh_str lh_http_call_header(const struct lh_http_call *call, const char *n
         }
     }
     return (struct lh_str){"", 0};
+}
+
+bool lh_http_call_header_line(const struct lh_http_call *call, unsigned i, struct lh_str *name,
+                              struct lh_str *value)
+{
+    const struct lh__field *field = &call->head.fields[i];
+
+    if (i >= call->head.field_count) {
+        return false;
+    }
+    *name = (struct lh_str){call->head.block + field->name, field->name_len};
+    *value = (struct lh_str){call->head.block + field->value, field->value_len};
+    return true;
+}
+
+uint64_t lh_http_call_body_length(const struct lh_http_call *call)
+{
+    return call->head.chunked ? LH_HTTP_LENGTH_UNKNOWN : call->head.content_length;
 }
 
 struct lh_buf lh_http_call_take_body(struct lh_http_call *call)

@@ -22,6 +22,16 @@ static void lh__conn_finish_call(struct lh__conn *conn)
     }
 }
 
+/* So much is unsent that the client is not listened to. An answer in pieces is bounded by itself,
+ * and its service may need the request's body to go on. */
+static bool lh__conn_is_clogged(const struct lh__conn *conn)
+{
+    const struct lh_http_call *call = conn->call;
+    bool is_sending = call != NULL && call->begun && !call->complete;
+
+    return !is_sending && lh__write_queued(conn) > LH_WRITE_QUEUE_BYTES_MAX;
+}
+
 /* Takes some of `bytes`. False: nothing more for now. */
 static bool lh__conn_step(struct lh__conn *conn, const char *bytes, size_t len, size_t *used)
 {
@@ -33,7 +43,7 @@ static bool lh__conn_step(struct lh__conn *conn, const char *bytes, size_t len, 
         *used = len;
         return false;
     }
-    if (lh__write_queued(conn) > LH_WRITE_QUEUE_BYTES_MAX) {
+    if (lh__conn_is_clogged(conn)) {
         return false;
     }
     call = conn->call;
@@ -42,6 +52,10 @@ static bool lh__conn_step(struct lh__conn *conn, const char *bytes, size_t len, 
         return *used > 0;
     }
     if (call->state == LH__CALL_BODY && (!call->paused || call->answered)) {
+        if (call->complete) { /* paused before its end, which is told now */
+            lh__request_complete(call);
+            return true;
+        }
         bool was_paused = llhttp_get_errno(&call->parser) == HPE_PAUSED;
         if (len == 0 && !was_paused) {
             return false;
@@ -102,8 +116,7 @@ static void lh__conn_update_reading(struct lh__conn *conn)
     bool want =
         !conn->eof &&
         (conn->lingering ||
-         (conn->ahead.len < LH__AHEAD_BYTES_MAX &&
-          lh__write_queued(conn) <= LH_WRITE_QUEUE_BYTES_MAX &&
+         (conn->ahead.len < LH__AHEAD_BYTES_MAX && !lh__conn_is_clogged(conn) &&
           !(call != NULL && (call->state == LH__CALL_WAIT || (call->paused && !call->answered)))));
 
     if (want && !conn->reading) {
@@ -123,7 +136,7 @@ static void lh__conn_at_eof(struct lh__conn *conn)
     const struct lh_error cut = {.status = LH_BAD_REQUEST, .text = "the request ends too early"};
 
     if (call != NULL && !call->complete && call->state != LH__CALL_WAIT &&
-        (!call->paused || call->answered) && lh__write_queued(conn) <= LH_WRITE_QUEUE_BYTES_MAX) {
+        (!call->paused || call->answered) && !lh__conn_is_clogged(conn)) {
         lh__request_fail(call, &cut);
         lh__conn_finish_call(conn);
     }
@@ -150,10 +163,14 @@ void lh__conn_go_on(struct lh__conn *conn)
         return;
     }
     lh__conn_feed_ahead(conn);
+    if (conn->call != NULL && !conn->broken) {
+        lh__sending_go_on(conn->call);
+    }
     if (conn->eof && !conn->broken) {
         lh__conn_at_eof(conn);
     }
-    if (!conn->closed && conn->lingering && !conn->fin_sent && lh__write_queued(conn) == 0) {
+    if (!conn->closed && !conn->broken && conn->lingering && !conn->fin_sent &&
+        lh__write_queued(conn) == 0) {
         lh__conn_send_fin(conn);
     }
     if (!conn->closed && conn->server->stopping && conn->call == NULL && !conn->lingering &&
@@ -239,7 +256,9 @@ void lh__conn_close(struct lh__conn *conn)
         lh__call_gone(conn->call);
         lh__call_give(conn->call);
     }
-    uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_closed);
+    if (!conn->cut || uv_tcp_close_reset(&conn->tcp, lh__conn_on_closed) != 0) {
+        uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_closed);
+    }
 }
 
 void lh__conn_abort(struct lh__conn *conn)

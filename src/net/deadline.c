@@ -2,7 +2,8 @@
  *
  * A phase is armed when it is entered and not by every byte, so that a client that sends one byte
  * a second gains nothing. Bodies are judged by their rate, window by window; an answer must make
- * progress in each. */
+ * progress in each: what counts is what the client's host has acknowledged, because the queue is
+ * refilled while an answer comes in pieces, and the kernel takes from it in large steps. */
 #include "net/internal.h"
 
 static enum lh__phase lh__phase_of(const struct lh__conn *conn)
@@ -50,7 +51,7 @@ static uint64_t lh__phase_delay_ms(struct lh__conn *conn, enum lh__phase phase)
         conn->call->body_in_window = 0;
         return LH__BODY_GRACE_MS;
     case LH__PHASE_WRITE:
-        conn->write_left = lh__write_queued(conn);
+        conn->write_mark = lh__write_taken(conn);
         return server->options.write_timeout_ms;
     case LH__PHASE_LINGER:
         conn->linger_until_ms = server->timers.now_ms + LH__LINGER_TOTAL_MS;
@@ -128,7 +129,7 @@ void lh__deadline_fired(struct lh_timer *timer, void *arg)
         }
         return;
     case LH__PHASE_WRITE:
-        if (lh__write_queued(conn) < conn->write_left) {
+        if (lh__write_taken(conn) > conn->write_mark) {
             lh_timer_set(&server->timers, timer, lh__phase_delay_ms(conn, LH__PHASE_WRITE));
             return;
         }

@@ -60,6 +60,8 @@ struct lh_route {
     int success;               /* the 2xx status */
     /* A WHOLE route that streams bodies of this Content-Type instead, or NULL. */
     const char *stream_media_type;
+    uint64_t
+        stream_bytes_max; /* of a streamed body, which body_bytes_max does not bound; 0: none */
 };
 
 struct lh_http_bind {
@@ -83,7 +85,7 @@ struct lh_http_options {
     /* Called once when lh_http_server_stop has drained or its deadline has passed. */
     void (*on_stopped)(void *context);
     const struct lh_log *log;
-    uint64_t body_bytes_max;           /* of one whole body */
+    uint64_t body_bytes_max;           /* of one body that is not streamed */
     uint64_t body_bytes_in_flight_max; /* of all bodies; past it new bodies wait, past twice: 503 */
     uint32_t connections_max;          /* past it a connection is answered 503 and closed */
     uint32_t header_timeout_ms;        /* from the first byte (or accept) to the header's end */
@@ -141,20 +143,42 @@ struct lh_http_ticket lh_http_call_ticket(const struct lh_http_call *call);
 struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_ticket ticket);
 
 uint64_t lh_http_call_request_id(const struct lh_http_call *call);
-struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i); /* decoded */
+const struct lh_route *lh_http_call_route(const struct lh_http_call *call);
+enum lh_http_service lh_http_call_service(const struct lh_http_call *call); /* the port's */
+struct lh_str lh_http_call_method(const struct lh_http_call *call);         /* HEAD is "HEAD" */
+struct lh_str lh_http_call_target(const struct lh_http_call *call);         /* as it was sent */
+
+/* Who calls: an IPv6 address, an IPv4 one as ::ffff:a.b.c.d; all zeros when it is gone. */
+struct lh_http_address {
+    unsigned char bytes[16];
+};
+struct lh_http_address lh_http_call_address(const struct lh_http_call *call);
+
+/* Something of the services' own that goes with the call; NULL until it is set. */
+void lh_http_call_set_data(struct lh_http_call *call, void *data);
+void *lh_http_call_data(const struct lh_http_call *call);
+
+/* A path parameter, decoded. Of "{key...}": the segments with the slashes between them, so that
+ * "a%2Fb" and "a/b" are the same key; empty, "." and ".." segments stay as they are. */
+struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i);
 /* A decoded query parameter; false when absent. Valid while the call lives. */
 bool lh_http_call_query(const struct lh_http_call *call, const char *name, struct lh_str *value);
 /* A header's value, trimmed; empty when absent. */
 struct lh_str lh_http_call_header(const struct lh_http_call *call, const char *name);
+/* The header's lines in their order, for i from 0; false past the last. */
+bool lh_http_call_header_line(const struct lh_http_call *call, unsigned i, struct lh_str *name,
+                              struct lh_str *value);
+/* The body's announced length: 0 without a body, LH_HTTP_LENGTH_UNKNOWN when it is chunked. */
+uint64_t lh_http_call_body_length(const struct lh_http_call *call);
 
 /* Moves the body of a WHOLE call to the caller. Its bytes stay in the in-flight account until
  * lh_http_server_body_done(server, bytes) is called with body.len (loop thread). */
 struct lh_buf lh_http_call_take_body(struct lh_http_call *call);
 void lh_http_server_body_done(struct lh_http_server *server, size_t bytes);
 
-/* STREAM calls. `handle` sets these; `on_data` may pause the call, and gets nothing more until it
- * is resumed; `on_end` runs after the last piece; `on_gone` when the client went away before the
- * answer (the ticket is dead by then). */
+/* STREAM calls. `handle` sets these; it and `on_data` may pause the call, which gets nothing more
+ * until it is resumed; `on_end` runs after the last piece; `on_gone` when the client went away
+ * before the answer (the ticket is dead by then). */
 struct lh_http_stream {
     void (*on_data)(struct lh_http_call *call, void *arg, struct lh_str piece);
     void (*on_end)(struct lh_http_call *call, void *arg);
@@ -178,20 +202,24 @@ void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *erro
 #define LH_HTTP_LENGTH_UNKNOWN UINT64_MAX /* sent chunked; to HTTP/1.0, until the close */
 
 struct lh_http_sending {
-    /* Less than LH_WRITE_QUEUE_BYTES_MAX is unsent: more is wanted. First called from the loop
-     * after lh_http_answer_begin has returned, then once after each piece. */
+    /* Less than LH_WRITE_QUEUE_BYTES_MAX is unsent, or nothing when the server holds many answers:
+     * more is wanted. First called from the loop after lh_http_answer_begin has returned, then once
+     * after each piece. */
     void (*on_ready)(struct lh_http_call *call, void *arg);
-    /* The client went away before lh_http_answer_end, or wanted no body (HEAD): nothing more is
-     * taken, and the ticket is dead. Called instead of any further on_ready. */
+    /* The client went away before lh_http_answer_end, or its request broke off, or it wanted no
+     * body (HEAD): nothing more is taken, and the ticket is dead. Called once, from the loop,
+     * instead of any further on_ready, and of the on_gone of the request's own stream. */
     void (*on_gone)(void *arg);
     void *arg;
 };
 
 /* Begins an answer: the status line and the header go out. Instead of lh_http_answer, and also
- * while the request's own body is still being read. */
+ * while the request's own body is still being read: on_data and on_end go on then until the answer
+ * has ended. The ticket holds until then. */
 void lh_http_answer_begin(struct lh_http_call *call, int status, const char *content_type,
                           uint64_t length, const struct lh_http_sending *sending);
-/* `piece` is taken. All pieces together must have the announced length. */
+/* `piece` is taken: sent from where it lies, so that large ones (256 KiB to 1 MiB) cost no copy.
+ * All pieces together must have the announced length. */
 void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece);
 /* All of it has been given; the call is over when it is sent. */
 void lh_http_answer_end(struct lh_http_call *call);

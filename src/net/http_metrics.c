@@ -79,7 +79,7 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
         }
     }
     lh_metrics_family(out, "lakehouse_http_request_seconds", "histogram",
-                      "From the end of the header to the answer, by route.");
+                      "From the end of the header to the end of the answer, by route.");
     for (size_t row = 0; row <= server->options.route_count; row++) {
         snprintf(labels, sizeof labels, "route=\"%s\"", lh__row_name(server, row));
         lh_metrics_histogram(out, "lakehouse_http_request_seconds", labels,
@@ -92,6 +92,9 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
     lh__gauge(out, "lakehouse_http_body_bytes_waiting",
               "Bytes of announced request bodies that wait for memory, unread.",
               (double)server->body_bytes_waiting);
+    lh__gauge(out, "lakehouse_http_answer_bytes_queued",
+              "Bytes of answers that their clients have not taken yet.",
+              (double)server->answer_bytes);
     lh_metrics_family(out, "lakehouse_http_connections_accepted_total", "counter",
                       "Client connections accepted.");
     lh_metrics_sample(out, "lakehouse_http_connections_accepted_total", "",

@@ -28,6 +28,7 @@
 #define LH__ANSWER_SMALL_BYTES  65536u     /* not refused for what other clients leave unread */
 #define LH__LINGER_IDLE_MS      2000u /* after our FIN: how long to wait for more or for theirs */
 #define LH__LINGER_TOTAL_MS     30000u
+#define LH__READY_ROUNDS        4u   /* of what is ready, before the sockets are looked at again */
 #define LH__CALLS_SPARE         64u  /* pooled for the next requests; about 5 KiB each */
 #define LH__CONNECTIONS_REFUSED 64u  /* being told 503; past them a connection is just closed */
 #define LH__DESCRIPTORS_OTHER   192u /* kept from connections: files, listeners, the loop's own */
@@ -54,13 +55,21 @@ struct lh_http_call {
     bool is_head;
     bool paused;   /* STREAM: the service wants no data now */
     bool sent_100; /* or needs none */
-    int status;    /* answered */
+    bool begun;    /* the header of an answer in pieces has been given */
+    bool bodiless; /* such an answer has no body: HEAD, 204, 304 */
+    bool wanted;   /* its next piece is due: on_ready is called when there is room */
+    bool chunked;  /* it is sent chunked */
+    int status;    /* answered, or begun */
     uint64_t request_id;
     uint64_t started_ns;
     const struct lh_route *route; /* NULL: none matched yet */
     enum lh_http_body body_mode;  /* the route's, or STREAM by its stream_media_type */
     struct lh_str params[LH_PATH_PARAMS_MAX];
     struct lh_http_stream stream;
+    struct lh_http_sending sending;
+    uint64_t answer_left; /* of the announced length */
+    uint64_t answer_sent; /* given, of all pieces */
+    void *data;           /* the services' */
     struct lh_buf body;
     enum lh_status body_status; /* why reading it failed */
     uint64_t body_received;
@@ -110,7 +119,8 @@ struct lh__conn {
     struct lh_timer timer;
     uint64_t phase_request; /* the phase was armed in this request */
     uint64_t requests;
-    size_t write_left; /* at the last look of the write deadline */
+    uint64_t written;    /* bytes given to lh__write */
+    uint64_t write_mark; /* taken by the client at the last look of the write deadline */
     uint64_t linger_until_ms;
     uint32_t slot;
     enum lh_http_service service;
@@ -121,6 +131,7 @@ struct lh__conn {
     bool broken;    /* a write failed: close as soon as nothing runs on it */
     bool lingering; /* answered the last time; FIN sent or about to be */
     bool fin_sent;
+    bool cut;     /* close it with a reset */
     bool closed;  /* uv_close is under way */
     bool refused; /* past connections_max */
 };
@@ -153,6 +164,7 @@ struct lh_http_server {
     uv_async_t async;
     uv_timer_t ticker;
     uv_prepare_t prepare;
+    uv_idle_t idle; /* keeps the loop from sleeping while connections are ready */
     uv_signal_t signals[2];
     unsigned signal_count;
     struct lh_mailbox mailbox;
@@ -251,7 +263,8 @@ void lh__request_let_in(struct lh_http_server *server);
 void lh__request_wait_over(struct lh_http_call *call);
 /* The last byte has been read: runs a WHOLE handler. */
 void lh__request_complete(struct lh_http_call *call);
-/* Answers an error and closes behind it: the rest of the request is not known or not wanted. */
+/* Answers an error and closes behind it: the rest of the request is not known or not wanted. Where
+ * an answer has begun, the connection is cut. */
 void lh__request_fail(struct lh_http_call *call, const struct lh_error *error);
 
 /* ---- call.c: the pool, and what services ask a call ---- */
@@ -271,21 +284,36 @@ enum lh__admission { LH__ADMIT_NOW, LH__ADMIT_LATER, LH__ADMIT_NEVER };
 LH_MUST_USE enum lh_status lh__body_start(struct lh_http_call *call, struct lh_error *error);
 size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len);
 size_t lh__body_read_trailer(struct lh__conn *conn, const char *bytes, size_t len);
+/* The most bytes of the call's body: as its route says, or of one that nobody wants. */
+uint64_t lh__body_max(const struct lh_http_call *call);
 /* Whether the call's body may be read now; counts it if so. */
 enum lh__admission lh__body_admit(struct lh_http_call *call);
 void lh__body_release(struct lh_http_call *call);
 
 /* ---- write.c ---- */
 
-/* Sends `head` and then `body` (taken; may be NULL): tried at once, the rest queued. */
-void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body);
+/* Sends `head`, then `body` (taken; may be NULL), then `tail`, which is a constant: tried at once,
+ * the rest queued. */
+void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body, struct lh_str tail);
 size_t lh__write_queued(const struct lh__conn *conn);
+/* How much of what was written the client's host has acknowledged. */
+uint64_t lh__write_taken(const struct lh__conn *conn);
 
 /* ---- answer.c ---- */
 
+/* Puts the status line and the header together in server->out; `length` may be unknown. */
+void lh__answer_head(struct lh_http_call *call, int status, const char *content_type,
+                     uint64_t length);
+/* The answer has been given: the ticket dies, the request counts. */
+void lh__answer_given(struct lh_http_call *call);
 void lh__answer_continue(struct lh__conn *conn);
 /* 204 with Allow: OPTIONS. `match` is NULL for `OPTIONS *`. */
 void lh__answer_options(struct lh_http_call *call, const struct lh__match *match);
+
+/* ---- sending.c ---- */
+
+/* Asks for the next piece of an answer in pieces, if there is room for it. */
+void lh__sending_go_on(struct lh_http_call *call);
 
 /* ---- http_metrics.c ---- */
 

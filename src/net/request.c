@@ -10,7 +10,10 @@
 void lh__request_fail(struct lh_http_call *call, const struct lh_error *error)
 {
     call->keep = false;
-    if (!call->answered) {
+    if (call->begun && !call->answered) {
+        call->conn->broken = call->conn->cut = true; /* lh__call_gone tells the service */
+        lh__server_ready(call->conn);
+    } else if (!call->answered) {
         struct lh_http_stream stream = call->stream;
         lh_http_answer_error(call, error);
         if (stream.on_gone != NULL) {
@@ -54,7 +57,7 @@ static void lh__request_begin(struct lh_http_call *call, bool more)
         call->route->handle(call, server->options.context);
         assert(call->answered || call->stream.on_data != NULL);
     }
-    if (call->complete) {
+    if (call->complete && !call->paused) {
         lh__request_complete(call);
     }
 }
@@ -104,15 +107,9 @@ void lh__request_let_in(struct lh_http_server *server)
 /* Size rules that the header alone decides. */
 static enum lh_status lh__check_size(const struct lh_http_call *call, struct lh_error *error)
 {
-    const struct lh_http_options *options = &call->conn->server->options;
     const struct lh__head *head = &call->head;
-    uint64_t max = UINT64_MAX;
+    uint64_t max = lh__body_max(call);
 
-    if (call->body_mode == LH_HTTP_BODY_NONE) {
-        max = LH__DROP_BYTES_MAX;
-    } else if (call->body_mode == LH_HTTP_BODY_WHOLE) {
-        max = options->body_bytes_max;
-    }
     if (head->content_length > max) {
         return lh_error_set(error, LH_BODY_TOO_LARGE, "the body has %llu bytes, the limit is %llu",
                             (unsigned long long)head->content_length, (unsigned long long)max);
@@ -198,6 +195,7 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
 /* The header block is whole. `more`: bytes lie behind it. */
 static void lh__request_dispatch(struct lh_http_call *call, bool more)
 {
+    struct lh_http_server *server = call->conn->server;
     struct lh_error error;
     enum lh_status status;
     unsigned method = 0;
@@ -229,7 +227,13 @@ static void lh__request_dispatch(struct lh_http_call *call, bool more)
     call->state = LH__CALL_BODY;
     if (lh__route(call, method, &error) != LH_OK) {
         lh_http_answer_error(call, &error);
-    } else if (!call->answered) {
+        return;
+    }
+    if (!call->answered && server->options.on_head != NULL) {
+        server->options.on_head(call, server->options.context);
+        assert(!call->begun);
+    }
+    if (!call->answered) {
         lh__request_admit(call, more);
     }
 }

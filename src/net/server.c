@@ -20,23 +20,41 @@ void lh__server_ready(struct lh__conn *conn)
     }
 }
 
+/* Those that are ready now; who becomes ready meanwhile waits for the next round. */
 static void lh__server_run_ready(struct lh_http_server *server)
 {
-    while (!lh__link_is_alone(&server->ready)) {
+    struct lh__link mark;
+
+    lh__link_append(&server->ready, &mark);
+    while (server->ready.next != &mark) {
         struct lh__conn *conn = lh__conn_of(server->ready.next, ready);
         lh__link_remove(&conn->ready);
         lh__conn_go_on(conn);
     }
+    lh__link_remove(&mark);
 }
 
+static void lh__server_on_idle(uv_idle_t *idle)
+{
+    (void)idle; /* that it is active is enough */
+}
+
+/* A service that gives a piece whenever it is asked is ready again at once: the rounds are counted,
+ * so that it does not keep the loop from all others. */
 static void lh__server_on_prepare(uv_prepare_t *prepare)
 {
     struct lh_http_server *server = prepare->data;
+    unsigned rounds = 0;
 
     do {
         lh__server_run_ready(server);
         lh__request_let_in(server);
-    } while (!lh__link_is_alone(&server->ready));
+    } while (!lh__link_is_alone(&server->ready) && ++rounds < LH__READY_ROUNDS);
+    if (lh__link_is_alone(&server->ready)) {
+        uv_idle_stop(&server->idle);
+    } else {
+        uv_idle_start(&server->idle, lh__server_on_idle);
+    }
 }
 
 static void lh__server_wake(void *arg)
@@ -110,10 +128,11 @@ static void lh__server_on_drain_deadline(struct lh_timer *timer, void *arg)
 {
     struct lh_http_server *server = arg;
 
-    /* A request that is still arriving could go on for as long as its client likes. */
+    /* A request that is still arriving could go on for as long as its client likes, and so could
+     * an answer in pieces. */
     for (struct lh__link *at = server->conns.next; at != &server->conns; at = at->next) {
         struct lh__conn *conn = lh__conn_of(at, all);
-        if (conn->call != NULL && !conn->call->complete) {
+        if (conn->call != NULL && (!conn->call->complete || conn->call->begun)) {
             lh__conn_abort(conn);
         }
     }
@@ -139,6 +158,7 @@ static int lh__server_start_loop(struct lh_http_server *server)
     if (err == 0) {
         uv_timer_init(&server->loop, &server->ticker);
         uv_prepare_init(&server->loop, &server->prepare);
+        uv_idle_init(&server->loop, &server->idle);
         server->async.data = server->ticker.data = server->prepare.data = server;
         uv_timer_start(&server->ticker, lh__server_on_timer, LH_TIMER_TICK_MS, LH_TIMER_TICK_MS);
         uv_prepare_start(&server->prepare, lh__server_on_prepare);
@@ -269,6 +289,14 @@ static const char *lh__service_name(enum lh_http_service service)
         return "gateway";
     case LH_HTTP_VECTORD:
         return "vectord";
+    case LH_HTTP_STORAGED:
+        return "storaged";
+    case LH_HTTP_CATALOGD:
+        return "catalogd";
+    case LH_HTTP_INGESTD:
+        return "ingestd";
+    case LH_HTTP_QUERYD:
+        return "queryd";
     case LH_HTTP_EVERYWHERE:
         break;
     }
@@ -413,6 +441,7 @@ void lh_http_server_finish(struct lh_http_server *server)
     uv_unref((uv_handle_t *)&server->async);
     uv_close((uv_handle_t *)&server->ticker, NULL);
     uv_close((uv_handle_t *)&server->prepare, NULL);
+    uv_close((uv_handle_t *)&server->idle, NULL);
     for (unsigned i = 0; i < server->signal_count; i++) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     }

@@ -6,7 +6,9 @@
 #include "net/internal.h"
 
 #include <assert.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 /* What a write still has to send, until libuv is through with it. */
 struct lh__write {
@@ -36,14 +38,28 @@ static void lh__write_done(uv_write_t *req, int status)
     }
 }
 
+/* Adds what of `bytes` lies behind *sent to `bufs`; takes its length off *sent. */
+static unsigned lh__write_part(uv_buf_t *bufs, unsigned count, struct lh_str bytes, size_t *sent)
+{
+    size_t skip = *sent < bytes.len ? *sent : bytes.len;
+
+    *sent -= skip;
+    if (skip == bytes.len) {
+        return count;
+    }
+    /* Answers are bounded far below 4 GiB by LH_BATCH_RESULTS_MAX. */
+    assert(bytes.len - skip <= UINT32_MAX);
+    bufs[count] = uv_buf_init((char *)bytes.ptr + skip, (unsigned)(bytes.len - skip));
+    return count + 1;
+}
+
 /* Queues what is left after `sent` bytes; takes `body`. */
 static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
-                           size_t sent)
+                           struct lh_str tail, size_t sent)
 {
     size_t head_left = sent < head.len ? head.len - sent : 0;
-    size_t body_sent = sent - (head.len - head_left);
     struct lh__write *write = malloc(sizeof *write + head_left);
-    uv_buf_t bufs[2];
+    uv_buf_t bufs[3];
     unsigned count = 0;
 
     if (write == NULL) {
@@ -56,12 +72,9 @@ static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_
         memcpy(write->head, head.ptr + head.len - head_left, head_left);
         bufs[count++] = uv_buf_init(write->head, (unsigned)head_left);
     }
-    if (write->body.len > body_sent) {
-        /* Answers are bounded far below 4 GiB by LH_BATCH_RESULTS_MAX. */
-        assert(write->body.len <= UINT32_MAX);
-        bufs[count++] =
-            uv_buf_init(write->body.ptr + body_sent, (unsigned)(write->body.len - body_sent));
-    }
+    sent -= head.len - head_left;
+    count = lh__write_part(bufs, count, lh_buf_str(&write->body), &sent);
+    count = lh__write_part(bufs, count, tail, &sent);
     if (uv_write(&write->req, (uv_stream_t *)&conn->tcp, bufs, count, lh__write_done) != 0) {
         lh_buf_deinit(&write->body);
         free(write);
@@ -71,28 +84,41 @@ static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_
     conn->server->answer_bytes += write->body.cap;
 }
 
-void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body)
+void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body, struct lh_str tail)
 {
-    size_t body_len = body ? body->len : 0;
+    struct lh_str middle = body ? lh_buf_str(body) : (struct lh_str){0};
+    size_t len = head.len + middle.len + tail.len;
     size_t sent = 0;
 
-    if (conn->closed || conn->broken) {
+    if (conn->closed || conn->broken || len == 0) {
         return;
     }
     if (lh__write_queued(conn) == 0) {
-        uv_buf_t bufs[2] = {uv_buf_init((char *)head.ptr, (unsigned)head.len)};
-        int n;
-        if (body_len > 0) {
-            bufs[1] = uv_buf_init(body->ptr, (unsigned)body_len);
-        }
-        n = uv_try_write((uv_stream_t *)&conn->tcp, bufs, body_len > 0 ? 2 : 1);
+        size_t none = 0;
+        uv_buf_t bufs[3];
+        unsigned count = lh__write_part(bufs, 0, head, &none);
+        count = lh__write_part(bufs, count, middle, &none);
+        count = lh__write_part(bufs, count, tail, &none);
+        int n = uv_try_write((uv_stream_t *)&conn->tcp, bufs, count);
         if (n < 0 && n != UV_EAGAIN) {
             conn->broken = true;
             return;
         }
         sent = n > 0 ? (size_t)n : 0;
     }
-    if (sent < head.len + body_len) {
-        lh__write_rest(conn, head, body, sent);
+    conn->written += len;
+    if (sent < len) {
+        lh__write_rest(conn, head, body, tail, sent);
     }
+}
+
+uint64_t lh__write_taken(const struct lh__conn *conn)
+{
+    uv_os_fd_t fd;
+    int unacknowledged = 0;
+
+    if (uv_fileno((const uv_handle_t *)&conn->tcp, &fd) == 0) {
+        ioctl(fd, SIOCOUTQ, &unacknowledged);
+    }
+    return conn->written - lh__write_queued(conn) - (uint64_t)unacknowledged;
 }

@@ -64,7 +64,7 @@ class RawClient:
         self.buffer += piece
         return len(piece) > 0
 
-    def answer(self, to_head=False):
+    def answer(self, to_head=False, until_close=False):
         while b"\r\n\r\n" not in self.buffer:
             assert self.fill(), "closed before an answer: %r" % self.buffer
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
@@ -82,12 +82,43 @@ class RawClient:
             assert re.fullmatch(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
                                 headers["date"])
             assert re.fullmatch(r"[0-9a-f]{16}", headers["x-request-id"])
-        size = 0
+        body = b""
         if code < 200 or code in (204, 304):
-            assert "content-length" not in headers
+            assert "content-length" not in headers and "transfer-encoding" not in headers
+        elif "transfer-encoding" in headers:
+            assert headers["transfer-encoding"] == "chunked" and "content-length" not in headers
+            body = b"" if to_head else b"".join(self.chunks())
+        elif "content-length" not in headers and until_close:
+            body = b"" if to_head else self.rest()
         elif not to_head:
-            size = int(headers["content-length"])
-        return Answer(code, headers, self.take(size))
+            body = self.take(int(headers["content-length"]))
+        return Answer(code, headers, body)
+
+    def line(self):
+        while b"\r\n" not in self.buffer:
+            assert self.fill(), "closed within a line: %r" % self.buffer
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line
+
+    def chunks(self):
+        """The chunks up to the last one, which has no trailers."""
+        while True:
+            line = self.line()
+            assert re.fullmatch(rb"[0-9a-f]+", line), line
+            size = int(line, 16)
+            if size == 0:
+                assert self.line() == b""
+                return
+            yield self.take(size)
+            assert self.take(2) == b"\r\n"
+
+    def rest(self):
+        """All up to the server's FIN; a reset raises."""
+        pieces = [self.buffer]
+        self.buffer = b""
+        while pieces[-1] or len(pieces) == 1:
+            pieces.append(self.sock.recv(1 << 20))
+        return b"".join(pieces)
 
     def take(self, size):
         pieces = [self.buffer]
