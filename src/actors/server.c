@@ -264,7 +264,9 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         lh_error_set(error, status, "not enough memory to start");
         goto done;
     }
-    status = lh_gateway_init(&server->gateway, &options);
+    status = lh_secrets_read_configured(config, &server->secrets, error);
+    if (status == LH_OK)
+        status = lh_gateway_init(&server->gateway, &options);
     if (status == LH_OK)
         status = make_http(server, config, error);
     if (status == LH_OK)
@@ -337,6 +339,7 @@ void lh_server_stop(struct lh_server *server)
     if (server->http != NULL)
         lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);
+    lh_secrets_destroy(server->secrets);
     free(server->workers);
     free(server->decoders);
     *server = (struct lh_server){0};

@@ -298,6 +298,20 @@ static enum lh_status lh_config_check_bind(const struct lh_config *config, size_
     return LH_OK;
 }
 
+/* The file has had two names: both are taken, for one file. */
+static enum lh_status lh_config_check_secrets(const struct lh_config *config,
+                                              struct lh_error *error)
+{
+    struct lh_str path = lh_config_string(config, "gateway.secrets_path");
+    struct lh_str other = lh_config_string(config, "queryd.secrets_path");
+    if (path.len == 0 || other.len == 0 || lh_str_eq(path, other))
+        return LH_OK;
+    size_t at = lh__config_find(LH_STR("queryd.secrets_path"), false);
+    return lh_error_set(error, LH_CONFIG,
+                        "%s: queryd.secrets_path is not the file that gateway.secrets_path names",
+                        config->entries[at].origin);
+}
+
 enum lh_status lh_config_check(const struct lh_config *config, struct lh_error *error)
 {
     uint64_t one = lh_config_integer(config, "server.body_bytes_max");
@@ -319,7 +333,7 @@ enum lh_status lh_config_check(const struct lh_config *config, struct lh_error *
                             config->entries[at].origin, (unsigned long long)one,
                             (unsigned long long)all);
     }
-    return LH_OK;
+    return lh_config_check_secrets(config, error);
 }
 
 static size_t lh_config_at(const char *key)

@@ -34,6 +34,9 @@
 const struct lh_config_key lh__config_keys[] = {
     LH_STRING("gateway", "bind", "127.0.0.1:3110", LH_KEY_BIND,
               "Where every service answers, under /v1: host:port, :port or [ipv6]:port."),
+    LH_STRING("gateway", "secrets_path", "", 0,
+              "TOML file of bearer tokens and other secrets, which only its owner may read;\n"
+              "empty: none, and then every bind has to be on this host."),
     LH_STRING("gateway", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
     LH_STRING("gateway", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
     LH_STRING("gateway", "ingestd_url", "", LH_KEY_LATER, LH_URL_NOTE),
@@ -113,7 +116,7 @@ const struct lh_config_key lh__config_keys[] = {
     LH_STRING("queryd", "bind", "127.0.0.1:3214", LH_KEY_BIND | LH_KEY_LATER,
               "Where SQL answers."),
     LH_STRING("queryd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("queryd", "secrets_path", "", LH_KEY_LATER, "File of tokens and S3 credentials."),
+    LH_STRING("queryd", "secrets_path", "", 0, "Another name of gateway.secrets_path."),
     LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, LH_KEY_LATER,
                 "Between two looks at the catalog."),
     LH_INTEGER("queryd", "workers", "2", 1, 64, LH_KEY_LATER, "Queries that run at once."),

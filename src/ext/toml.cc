@@ -29,6 +29,7 @@ struct Value {
 struct File {
     const char *path;
     struct lh_error *error;
+    bool has_lists; /* arrays are taken, of tables and of plain values */
     std::vector<Value> values;
 };
 
@@ -99,6 +100,24 @@ enum lh_status refuse(const File &file, const std::string &key, unsigned line, c
                         reason);
 }
 
+enum lh_status collect_value(File &file, const std::string &key, const toml::value &value);
+
+enum lh_status collect_list(File &file, const std::string &key, const toml::value &list)
+{
+    size_t i = 0;
+    if (list.as_array().empty())
+        return refuse(file, key, line_of(list.location()), "is empty");
+    for (const auto &value : list.as_array()) {
+        enum lh_status status =
+            value.is_array()
+                ? refuse(file, key, line_of(value.location()), "an array inside an array")
+                : collect_value(file, key + "[" + std::to_string(i++) + "]", value);
+        if (status != LH_OK)
+            return status;
+    }
+    return LH_OK;
+}
+
 enum lh_status collect_value(File &file, const std::string &key, const toml::value &value)
 {
     unsigned line = line_of(value.location());
@@ -110,6 +129,8 @@ enum lh_status collect_value(File &file, const std::string &key, const toml::val
         file.values.push_back({key, value.as_boolean() ? "true" : "false", LH_CONFIG_BOOL, line});
     else if (value.is_table())
         return refuse(file, key, line, "a table where a plain value belongs");
+    else if (value.is_array() && file.has_lists)
+        return collect_list(file, key, value);
     else if (value.is_array())
         return refuse(file, key, line, "an array where a plain value belongs");
     else if (value.is_floating())
@@ -119,18 +140,40 @@ enum lh_status collect_value(File &file, const std::string &key, const toml::val
     return LH_OK;
 }
 
+enum lh_status collect_section(File &file, const std::string &section, const toml::value &table)
+{
+    if (!table.is_table())
+        return refuse(file, section, line_of(table.location()),
+                      table.is_array() ? "an array of tables where a [section] belongs"
+                                       : "stands outside any [section]");
+    for (const auto &[name, value] : table.as_table()) {
+        enum lh_status status = collect_value(file, section + "." + name, value);
+        if (status != LH_OK)
+            return status;
+    }
+    return LH_OK;
+}
+
+bool is_list_of_tables(const toml::value &value)
+{
+    return value.is_array() && !value.as_array().empty() && value.as_array().front().is_table();
+}
+
 enum lh_status collect(File &file, const toml::value &root)
 {
     for (const auto &[section, table] : root.as_table()) {
-        if (!table.is_table())
-            return refuse(file, section, line_of(table.location()),
-                          table.is_array() ? "an array of tables where a [section] belongs"
-                                           : "stands outside any [section]");
-        for (const auto &[name, value] : table.as_table()) {
-            enum lh_status status = collect_value(file, section + "." + name, value);
-            if (status != LH_OK)
-                return status;
-        }
+        enum lh_status status = LH_OK;
+        size_t i = 0;
+        if (!file.has_lists || !is_list_of_tables(table))
+            status = collect_section(file, section, table);
+        else
+            for (const auto &one : table.as_array()) {
+                status = collect_section(file, section + "[" + std::to_string(i++) + "]", one);
+                if (status != LH_OK)
+                    break;
+            }
+        if (status != LH_OK)
+            return status;
     }
     /* toml11 keeps tables unordered. */
     std::stable_sort(file.values.begin(), file.values.end(),
@@ -138,39 +181,55 @@ enum lh_status collect(File &file, const toml::value &root)
     return LH_OK;
 }
 
-enum lh_status parse(File &file)
+enum lh_status parse(File &file, const std::string &bytes)
 {
-    std::string bytes;
-    enum lh_status status = read_bytes(file.path, bytes, file.error);
-    if (status != LH_OK)
-        return status;
     std::istringstream in(bytes);
     try {
         return collect(file, toml::parse(in, file.path));
     } catch (const toml::syntax_error &e) {
         return lh_error_set(file.error, LH_CONFIG, "%s:%u: %s", file.path, line_of(e),
-                            reason_of(e).c_str());
+                            file.has_lists ? "the syntax is not TOML's" : reason_of(e).c_str());
     }
+}
+
+using Each = enum lh_status (*)(const char *key, struct lh_str value, enum lh_config_type type,
+                                unsigned line, void *arg, struct lh_error *error);
+
+enum lh_status hand_over(const File &file, Each each, void *arg)
+{
+    enum lh_status status = LH_OK;
+    for (size_t i = 0; status == LH_OK && i < file.values.size(); i++) {
+        const Value &value = file.values[i];
+        status = each(value.key.c_str(), {value.text.data(), value.text.size()}, value.type,
+                      value.line, arg, file.error);
+    }
+    return status;
 }
 
 } // namespace
 
-enum lh_status lh_toml_read(const char *path,
-                            enum lh_status (*each)(const char *key, struct lh_str value,
-                                                   enum lh_config_type type, unsigned line,
-                                                   void *arg, struct lh_error *error),
-                            void *arg, struct lh_error *error)
+enum lh_status lh_toml_read(const char *path, Each each, void *arg, struct lh_error *error)
 try {
-    File file{path, error, {}};
-    enum lh_status status = parse(file);
-    for (size_t i = 0; status == LH_OK && i < file.values.size(); i++) {
-        const Value &value = file.values[i];
-        status = each(value.key.c_str(), {value.text.data(), value.text.size()}, value.type,
-                      value.line, arg, error);
-    }
-    return status;
+    File file{path, error, false, {}};
+    std::string bytes;
+    enum lh_status status = read_bytes(path, bytes, error);
+    if (status == LH_OK)
+        status = parse(file, bytes);
+    return status == LH_OK ? hand_over(file, each, arg) : status;
 } catch (const std::bad_alloc &) {
     return lh_error_set(error, LH_OUT_OF_MEMORY, "%s: not enough memory", path);
 } catch (const std::exception &e) {
     return lh_error_set(error, LH_CONFIG, "%s: %s", path, reason_of(e).c_str());
+}
+
+enum lh_status lh_toml_read_lists(struct lh_str text, const char *path, Each each, void *arg,
+                                  struct lh_error *error)
+try {
+    File file{path, error, true, {}};
+    enum lh_status status = parse(file, std::string(text.ptr, text.len));
+    return status == LH_OK ? hand_over(file, each, arg) : status;
+} catch (const std::bad_alloc &) {
+    return lh_error_set(error, LH_OUT_OF_MEMORY, "%s: not enough memory", path);
+} catch (const std::exception &) {
+    return lh_error_set(error, LH_CONFIG, "%s: the syntax is not TOML's", path);
 }

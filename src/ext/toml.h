@@ -22,6 +22,15 @@ lh_toml_read(const char *path,
                                     unsigned line, void *arg, struct lh_error *error),
              void *arg, struct lh_error *error);
 
+/* The same from text, whose name in errors is `path`, and with lists: the third value "name" of
+ * [[section]] is "section[2].name", the first of an array "section.name[0]". Of values an error
+ * says only where they stand. An empty array is refused: it would not be handed over. */
+LH_MUST_USE enum lh_status lh_toml_read_lists(
+    struct lh_str text, const char *path,
+    enum lh_status (*each)(const char *key, struct lh_str value, enum lh_config_type type,
+                           unsigned line, void *arg, struct lh_error *error),
+    void *arg, struct lh_error *error);
+
 #ifdef __cplusplus
 }
 #endif

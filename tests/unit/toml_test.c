@@ -168,6 +168,36 @@ static void a_printed_configuration_reads_back(void **state)
     lh_config_destroy(again);
 }
 
+static void lists_are_numbered(void **state)
+{
+    struct lh_buf seen = LH_BUF_EMPTY;
+    struct lh_error error = {0};
+    struct lh_str text = LH_STR("[[a]]\nb = [1, 2]\n[[a]]\nc = \"x\"\n[d]\ne = [true]\n");
+    assert_int_equal(lh_toml_read_lists(text, "F", note, &seen, &error), LH_OK);
+    lh_buf_append_char(&seen, '\0');
+    assert_string_equal(seen.ptr, "2 a[0].b[0] i 1\n2 a[0].b[1] i 2\n4 a[1].c s x\n"
+                                  "6 d.e[0] b true\n");
+    lh_buf_deinit(&seen);
+    (void)state;
+}
+
+static void lists_in_lists_are_refused(void **state)
+{
+    struct lh_buf seen = LH_BUF_EMPTY;
+    struct lh_error error = {0};
+    assert_int_equal(lh_toml_read_lists(LH_STR("[a]\nb = [[1]]\n"), "F", note, &seen, &error),
+                     LH_CONFIG);
+    assert_string_equal(error.text, "F:2: a.b: an array inside an array");
+    assert_int_equal(lh_toml_read_lists(LH_STR("[a]\nb = []\n"), "F", note, &seen, &error),
+                     LH_CONFIG);
+    assert_string_equal(error.text, "F:2: a.b: is empty");
+    assert_int_equal(lh_toml_read_lists(LH_STR("a = [1]\n"), "F", note, &seen, &error), LH_CONFIG);
+    assert_string_equal(error.text, "F:1: a: an array of tables where a [section] belongs");
+    assert_int_equal(seen.len, 0);
+    lh_buf_deinit(&seen);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +208,8 @@ int main(void)
         cmocka_unit_test(what_cannot_be_read_is_named),
         cmocka_unit_test(what_each_refuses_ends_the_reading),
         cmocka_unit_test(a_printed_configuration_reads_back),
+        cmocka_unit_test(lists_are_numbered),
+        cmocka_unit_test(lists_in_lists_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
