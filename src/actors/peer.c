@@ -439,6 +439,7 @@ static void run(void *arg)
 
 struct folder {
     struct lh_peer *peer;
+    bool is_marked;
     bool failed;
 };
 
@@ -451,6 +452,7 @@ static void take_entry(const char *file, uint64_t bytes, void *arg)
     struct lh_peer_task *task = NULL;
     struct lh_peer_note *note = NULL;
     (void)bytes;
+    folder->is_marked |= strcmp(file, LH_PEER_MARK) == 0;
     bool is_index = name.len > suffix.len &&
                     memcmp(name.ptr + name.len - suffix.len, suffix.ptr, suffix.len) == 0;
     name.len -= is_index ? suffix.len : 0;
@@ -488,6 +490,8 @@ enum lh_status lh_peer_init(struct lh_peer *peer, const struct lh_peer_options *
         status = lh_error_sys(error, LH_DISK_FAILED, -rc, "listing %s", LH_LHV1_FOLDER);
     else if (status == LH_OK && folder.failed)
         status = lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to start");
+    else if (status == LH_OK && !folder.is_marked)
+        status = lh__peer_mark(peer, error);
     if (status != LH_OK) {
         peer->options.disk = NULL;
         lh_peer_deinit(peer);

@@ -88,6 +88,9 @@ LH_MUST_USE enum lh_status lh__peer_compare(struct lh_peer *peer, const char *na
                                             struct lh_error *error);
 LH_MUST_USE enum lh_status lh__peer_download(struct lh_peer *peer, const struct lh_peer_task *task,
                                              struct lh_arrival **arrival, struct lh_error *error);
+/* Notes in the folder of indexes that it has had a peer: from then on, deletions leave tombstones,
+ * also while none is configured. */
+LH_MUST_USE enum lh_status lh__peer_mark(struct lh_peer *peer, struct lh_error *error);
 /* A file of the folder of indexes, durably removed. */
 LH_MUST_USE enum lh_status lh__peer_remove(struct lh_peer *peer, const char *path,
                                            struct lh_error *error);

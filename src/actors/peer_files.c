@@ -39,6 +39,18 @@ enum lh_status lh__peer_remove(struct lh_peer *peer, const char *path, struct lh
     return rc == 0 ? LH_OK : lh_error_sys(error, lh_disk_status(rc), -rc, "removing %.100s", path);
 }
 
+enum lh_status lh__peer_mark(struct lh_peer *peer, struct lh_error *error)
+{
+    static const char path[] = LH_LHV1_FOLDER "/" LH_PEER_MARK;
+    int file;
+    int rc = lh_disk_open(peer->options.disk, path, LH_DISK_OPEN_NEW, &file);
+    if (rc == 0) {
+        lh_disk_close(peer->options.disk, file);
+        rc = run_op(peer, (struct lh_disk_op){.kind = LH_DISK_SYNC_FOLDER, .path = LH_LHV1_FOLDER});
+    }
+    return rc == 0 ? LH_OK : lh_error_sys(error, lh_disk_status(rc), -rc, "making %s", path);
+}
+
 /* An index's file here, open. */
 struct local {
     struct lh_disk *disk;
@@ -223,6 +235,14 @@ static enum lh_status fetch(struct incoming *incoming, struct lh_found_file *fou
     char path[LH_NAME_BYTES_MAX + 64];
     struct lh_peer *peer = incoming->peer;
     struct lh_http_sink sink = {.write = take_bytes, .arg = incoming};
+    int rc = 0;
+    if (incoming->listed_bytes > 0) /* a disk without the room says so before a byte has come */
+        rc = run_op(peer, (struct lh_disk_op){.kind = LH_DISK_ALLOCATE,
+                                              .file = incoming->file,
+                                              .len = incoming->listed_bytes});
+    if (rc != 0)
+        return lh_error_sys(error, lh_disk_status(rc), -rc, "room for its %" PRIu64 " bytes",
+                            incoming->listed_bytes);
     lh__peer_path("get", found->name, path);
     enum lh_status status = lh_http_client_get(peer->client, path, &sink, error);
     if (status != LH_OK)
@@ -230,7 +250,7 @@ static enum lh_status fetch(struct incoming *incoming, struct lh_found_file *fou
     if (incoming->bytes != incoming->listed_bytes)
         return lh_error_set(error, LH_CORRUPT, "it has %" PRIu64 " bytes, %" PRIu64 " were listed",
                             incoming->bytes, incoming->listed_bytes);
-    int rc = run_op(peer, (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = incoming->file});
+    rc = run_op(peer, (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = incoming->file});
     if (rc != 0)
         return lh_error_sys(error, lh_disk_status(rc), -rc, "syncing it");
     status = lh_lhv1_check(peer->options.disk, incoming->file, &found->envelope, error);

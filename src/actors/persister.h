@@ -44,13 +44,16 @@ struct lh_recovery {
     struct lh_found_changes *changes;
     uint32_t change_count;
     struct lh_wal_summary log;
-    bool failed; /* memory was short while it was made */
+    bool had_peer; /* LH_PEER_MARK */
+    bool failed;   /* memory was short while it was made */
 };
 
 /* Files beside those of indexes: a tombstone says that an object of the peer is to be deleted, and
  * stays until it is; a download that was cut short goes at the next start. */
 #define LH_GONE_SUFFIX     ".gone" /* <name>.<uuid>.gone */
 #define LH_DOWNLOAD_SUFFIX ".lhv1.download"
+/* The folder has had a peer, which may have any index of it: deletions leave tombstones. */
+#define LH_PEER_MARK ".peer"
 
 /* The index's name in a tombstone's file name; empty when it is none. */
 struct lh_str lh_gone_name(const char *file);

@@ -273,8 +273,10 @@ static enum lh_status take_entry(struct lh_persister *persister, struct lh_recov
         (void)run_ops(persister->options.disk, &op, 1); /* it was cut short */
         return LH_OK;
     }
-    if (lh_gone_name(file).len > 0)
-        return LH_OK; /* the peer's actor reads it */
+    if (strcmp(file, LH_PEER_MARK) == 0)
+        recovery->had_peer = true;
+    if (strcmp(file, LH_PEER_MARK) == 0 || lh_gone_name(file).len > 0)
+        return LH_OK; /* the peer's actor reads them */
     if (ends_in(file, SUFFIX) && name_before(file, SUFFIX).len > 0) {
         found = add_file(recovery, name_before(file, SUFFIX), file);
         if (found == NULL)

@@ -143,6 +143,7 @@ struct lh_recovering {
 struct lh_vectord_peer {
     bool is_fresh;  /* nothing was here at start, and what the peer has for it is yet to come */
     bool is_listed; /* the peer has said what it has */
+    bool may_have;  /* it, or one that was configured before, may have what is deleted here */
     struct lh_msg_queue early;   /* notes that wait for the log's end */
     struct lh_arrival *arrivals; /* version 1 files: read while the server runs */
 };

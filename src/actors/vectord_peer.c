@@ -64,10 +64,12 @@ void lh__remote_upload(struct lh_vectord *vectord, const struct lh_index *index)
 void lh__remote_mark_gone(const struct lh_vectord *vectord, struct lh_job *job, const char *name,
                           const uint8_t uuid[16])
 {
+    static const uint8_t nobody[16];
     char text[LH_LHV1_UUID_CHARS + 1];
-    if (vectord->options.peer == NULL)
+    if (!vectord->peer.may_have)
         return;
-    lh_lhv1_uuid_text(uuid, text);
+    /* While no peer is asked, no tombstone goes, and one a name is enough. */
+    lh_lhv1_uuid_text(vectord->options.peer != NULL ? uuid : nobody, text);
     snprintf(job->gone_path, sizeof job->gone_path, LH_LHV1_FOLDER "/%s.%s" LH_GONE_SUFFIX, name,
              text);
 }
@@ -75,7 +77,7 @@ void lh__remote_mark_gone(const struct lh_vectord *vectord, struct lh_job *job, 
 void lh__remote_removed(struct lh_vectord *vectord, const struct lh_job *job)
 {
     char name[LH_NAME_BYTES_MAX + 1];
-    if (job->status != LH_OK || job->gone_path[0] == '\0')
+    if (job->status != LH_OK || job->gone_path[0] == '\0' || vectord->options.peer == NULL)
         return;
     struct lh_str found = lh_gone_name(job->gone_path + sizeof LH_LHV1_FOLDER);
     snprintf(name, sizeof name, "%.*s", LH_STR_FMT(found));
@@ -196,6 +198,7 @@ void lh__remote_note(struct lh_vectord *vectord, struct lh_peer_note *note)
 void lh__remote_begin(struct lh_vectord *vectord)
 {
     const struct lh_recovery *recovery = vectord->options.recovery;
+    vectord->peer.may_have = vectord->options.peer != NULL || recovery->had_peer;
     if (vectord->options.peer == NULL)
         return;
     vectord->peer.is_fresh = recovery->file_count == 0 && recovery->log.records == 0;

@@ -80,13 +80,15 @@ const struct lh_config_key lh__config_keys[] = {
                "with another number."),
     LH_STRING("vectord", "storaged_url", "", LH_KEY_URL,
               "A storaged that gets a copy of every checkpoint, and from which indexes come that\n"
-              "are not here, as http://host:port; empty: none."),
+              "are not here, as http://host:port or https://host:port (then its certificate must be\n"
+              "trusted by the system's store, or by SSL_CERT_FILE); empty: none."),
     LH_STRING("vectord", "data_dir", "", 0,
               "Where indexes are kept; empty: in memory only, or with storaged_url, which needs a\n"
               "log here, the folder lakehouse-data where the server is started."),
     LH_CHOICE("vectord", "durability", "commit", "commit|interval|none", 0,
               "When an add is answered: once it is on disk, once it is written, or at once. A\n"
-              "request may ask for less by ?durability=."),
+              "request may ask for less by ?durability=. Without data_dir nothing is on disk,\n"
+              "whatever it says."),
     LH_DURATION("vectord", "sync_interval", "100ms", 100, LH_DAY, 0,
                 "With durability interval: between two syncs of the log, to a tenth of a second."),
     LH_INTEGER("vectord", "log_segment_bytes", "64MiB", 64 * LH_KIB, LH_GIB, LH_KEY_BYTES,

@@ -16,7 +16,9 @@
 
 struct lh_http_client {
     struct lh_http_client_options options;
-    char *url; /* without a slash at its end */
+    char *url;                /* without a slash at its end */
+    const char *trusted_file; /* the environment's; NULL: the system's store */
+    const char *trusted_folder;
     CURL *curl;
     char detail[CURL_ERROR_SIZE];
 };
@@ -43,6 +45,8 @@ enum lh_status lh_http_client_create(const struct lh_http_client_options *option
     if (made != NULL && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
         made->options = *options;
         made->url = strndup(options->url.ptr, len);
+        made->trusted_file = getenv("SSL_CERT_FILE"); /* libcurl itself does not look there */
+        made->trusted_folder = getenv("SSL_CERT_DIR");
         made->curl = curl_easy_init();
     }
     if (made == NULL || made->url == NULL || made->curl == NULL) {
@@ -132,6 +136,10 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehoused/" LH_VERSION);
     curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->detail);
+    if (client->trusted_file != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, client->trusted_file);
+    if (client->trusted_folder != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAPATH, client->trusted_folder);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, write_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
@@ -162,7 +170,7 @@ static enum lh_status refuse(struct call *call, CURLcode code)
         detail = strerror((int)sys_errno);
     else if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR)
         detail = "the connection broke before the answer";
-    return lh_error_set(call->error, LH_IO, "%s %.80s: %.70s", call->method, call->path, detail);
+    return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path, detail);
 }
 
 static enum lh_status perform(struct call *call, long timeout_s)

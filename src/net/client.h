@@ -2,8 +2,9 @@
  *
  * Every call blocks until it is over, so a client belongs to a thread that may. Its connection is
  * kept between calls. Redirects are not followed and the environment's proxies not used: what is
- * configured is who is asked. A call ends when no connection comes about in 5 seconds, or when for
- * 30 seconds less than 1 KiB/s went over it. */
+ * configured is who is asked. A server's certificate must be trusted by the system's store or, as
+ * for OpenSSL's own programs, by what SSL_CERT_FILE and SSL_CERT_DIR name. A call ends when no
+ * connection comes about in 5 seconds, or when for 30 seconds less than 1 KiB/s went over it. */
 #ifndef LH_NET_CLIENT_H
 #define LH_NET_CLIENT_H
 

@@ -1,7 +1,8 @@
 """A lakehoused of one's own on free ports, and clients for it: one that keeps its connection, and
-raw sockets. LAKEHOUSED names the binary. Everything is the standard library's."""
+raw sockets. LAKEHOUSED names the binary. Everything is the standard library's but pytest."""
 
 import base64
+import ctypes
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import threading
 import time
 import urllib.parse
 
+import pytest
 from raw_http import Answer, RawClient
 
 
@@ -43,6 +45,20 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+MS_RDONLY, MS_REMOUNT = 1, 32
+
+
+def mount(folder, options, flags=0):
+    """A small file system in memory; the test is skipped where it may not be mounted."""
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, options.encode()) != 0:
+        pytest.skip("no mount here: " + os.strerror(ctypes.get_errno()))
+
+
+def unmount(folder):
+    libc.umount2(str(folder).encode(), 2)  # MNT_DETACH: whoever uses it may go on
 
 
 def in_parallel(*jobs):

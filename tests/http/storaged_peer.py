@@ -3,6 +3,7 @@ one may have."""
 import http.server
 import json
 import socket
+import ssl
 import threading
 import time
 import urllib.parse
@@ -58,6 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.faulty():
             return
         if self.path.startswith("/v1/storage/list?"):
+            peer.times.append(time.monotonic())
             self.answer(200, peer.list(self.path))
             return
         body = peer.objects.get(self.key("get"))
@@ -116,9 +118,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Peer:
-    def __init__(self, port=None, objects=None):
+    """`certificate`: the paths of one and of its key, for https."""
+
+    def __init__(self, port=None, objects=None, certificate=None):
         self.objects = dict(objects or {})
-        self.puts, self.calls = [], []
+        self.puts, self.calls, self.times = [], [], []  # times: of lists
         self.get = self.put = self.status = self.listing = None
         self.hangs = False
         self.page = 1000
@@ -129,6 +133,12 @@ class Peer:
         self.server.peer = self
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False)
+            self.url = f"https://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 

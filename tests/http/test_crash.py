@@ -1,7 +1,6 @@
 """What was acknowledged is there: kill -9 and SIGTERM under load, disks that are full, read-only or
 not ours, files of older and damaged kinds, and what is answered while all comes back."""
 
-import ctypes
 import http.client
 import json
 import os
@@ -17,7 +16,9 @@ import time
 
 import pytest
 
-from lakehouse_server import Client, Server, seeded, wait_until
+from lakehouse_server import (
+    MS_RDONLY, MS_REMOUNT, Client, Server, mount, seeded, unmount, wait_until,
+)
 
 DIMENSION = 8
 CLIENTS = 8
@@ -284,19 +285,11 @@ def test_stop_under_load_writes_everything_to_files(folder):
 
 # ---- disks that are full, or read-only ----
 
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def mount(target, options, flags=0):
-    if libc.mount(b"tmpfs", target.encode(), b"tmpfs", flags, options.encode()) != 0:
-        pytest.skip("no mount here: " + os.strerror(ctypes.get_errno()))
-
-
 @pytest.fixture
 def small_disk(folder):
     mount(folder, "size=3m")
     yield folder
-    libc.umount2(folder.encode(), 2)
+    unmount(folder)
 
 
 def add_until_refused(index, items):
@@ -351,7 +344,7 @@ def test_a_full_disk_refuses_changes_until_there_is_space(small_disk, io):
             index = client.create("a", DIMENSION, distance="euclidean", m=4, ef_construction=20)
             answer = add_until_refused(index, items)
             check_refusing(server, client, items, answer, 507, "no_space")
-            mount(small_disk, "size=64m", 32)  # MS_REMOUNT
+            mount(small_disk, "size=64m", MS_REMOUNT)
             check_working(client, items)
         check_after_kill(server, small_disk, items, *sets)
     finally:
@@ -375,7 +368,7 @@ def test_a_read_only_disk_refuses_changes_until_it_is_writable(small_disk):
         check_after_kill(server, small_disk, items, *SMALL)
         server = start(small_disk, *SMALL)
         server.stop()
-        mount(small_disk, "size=3m", 32 | 1)  # MS_REMOUNT | MS_RDONLY
+        mount(small_disk, "size=3m", MS_REMOUNT | MS_RDONLY)
         code, said = start_that_fails(small_disk)
         assert code == 1 and "read-only file system" in said, said
     finally:

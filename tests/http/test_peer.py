@@ -4,11 +4,12 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 
 import pytest
 
-from lakehouse_server import Server, floats, wait_until
+from lakehouse_server import MS_REMOUNT, Server, floats, mount, unmount, wait_until
 from storaged_peer import Peer, free_port
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "lhv1-go")
@@ -32,9 +33,9 @@ def serve(tmp_path):
     """Starts a server on folder `name` with the peer's URL, and ends them all."""
     running = []
 
-    def start(url, name="here", *sets):
+    def start(url, name="here", *sets, env=None):
         server = Server(f"vectord.data_dir={tmp_path / name}", f"vectord.storaged_url={url}",
-                        "vectord.shards=2", *sets)
+                        "vectord.shards=2", *sets, env=env)
         running.append(server)
         return server
 
@@ -84,7 +85,9 @@ def check(server, name, of):
 
 
 def files(tmp_path, name="here"):
-    return sorted(os.listdir(tmp_path / name / "_vectors"))
+    """In the folder of indexes, but for the mark of a folder that has had a peer."""
+    listed = os.listdir(tmp_path / name / "_vectors")
+    return sorted(file for file in listed if file != ".peer")
 
 
 def logged(server, text):
@@ -454,3 +457,149 @@ def test_without_a_data_dir_a_folder_is_made_for_the_log(peer, tmp_path):
         assert logged(server, "storaged peer")[0]["vectord.storaged_url"] == peer.url
         assert not logged(server, "ephemeral")
     assert (tmp_path / "lakehouse-data" / "wal").is_dir()
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_what_is_deleted_while_no_peer_is_configured_does_not_come_back(
+        peer, serve, tmp_path, made_again):
+    with serve(peer.url) as server:
+        wait_ready(server)
+        make(server, "words", items(20))
+        make(server, "kept", items(20))
+        wait_until(lambda: len(peer.objects) == 2 and idle(server))
+        kept = peer.objects[KEY.format("kept")]
+    with serve("") as server:
+        wait_ready(server)
+        with server.client() as client:
+            for _ in range(3):  # however often, one tombstone
+                assert client.delete("/v1/vectors/index/words").status == 204
+                gone = [file for file in files(tmp_path) if file != "kept.lhv1"]
+                assert gone == ["words.00000000-0000-0000-0000-000000000000.gone"]
+                make(server, "words", items(7, seed=2))
+            if not made_again:
+                assert client.delete("/v1/vectors/index/words").status == 204
+        server.kill()
+    expected = ["kept", "words"] if made_again else ["kept"]
+    with serve(peer.url) as server:
+        wait_ready(server)
+        assert sorted(names(server)) == expected
+        wait_until(lambda: idle(server))
+        assert sorted(peer.objects) == [KEY.format(name) for name in expected]
+        assert peer.objects[KEY.format("kept")] == kept
+        assert files(tmp_path) == [f"{name}.lhv1" for name in expected]
+        if made_again:
+            check(server, "words", items(7, seed=2))
+
+
+def test_without_a_peer_ever_a_deletion_leaves_nothing(serve, tmp_path):
+    with serve("") as server:
+        make(server, "words", items(20))
+        with server.client() as client:
+            assert client.delete("/v1/vectors/index/words").status == 204
+        assert os.listdir(tmp_path / "here" / "_vectors") == []
+
+
+# ---- a disk here without room ----
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount(folder, "size=3m")
+    yield "small"
+    unmount(folder)
+
+
+def test_a_download_that_the_disk_has_no_room_for_is_had_once_there_is(
+        peer, serve, small_disk, tmp_path):
+    rows, few = items(5000, 256), items(30)
+    with serve(peer.url, "first") as server:
+        wait_ready(server)
+        make(server, "words", rows, 256)
+        make(server, "few", few)
+        wait_until(lambda: len(peer.objects) == 2 and idle(server))
+    objects = dict(peer.objects)
+    with serve(peer.url, small_disk, "vectord.log_segment_bytes=64KiB") as server:
+        wait_until(lambda: server.metric("lakehouse_peer_failures_total") >= 3)
+        told = names(server)
+        assert told["words"]["state"] == "failed"
+        assert "No space left on device" in told["words"]["reason"], told["words"]
+        refused = logged(server, "could not be had")
+        assert len(refused) == 1 and "No space left on device" in refused[0]["reason"]
+        check(server, "few", few)  # the others go on, and changes as well
+        make(server, "mine", few)
+        assert sorted(file for file in files(tmp_path, small_disk) if "few" not in file) == [
+            "mine.lhv1"]  # no half of it, and nothing put aside
+        mount(tmp_path / small_disk, "size=64m", MS_REMOUNT)
+        wait_until(lambda: names(server)["words"]["state"] == "ready")
+        assert names(server)["words"]["count"] == len(rows)
+        wait_until(lambda: idle(server))
+    assert objects.items() <= peer.objects.items()  # what is there was not touched
+
+
+# ---- how often ----
+
+
+def test_what_cannot_be_had_is_asked_for_again_and_the_peer_is_not_hammered(peer, serve):
+    with serve(peer.url, "first") as server:
+        wait_ready(server)
+        make(server, "words", items(40))
+        wait_until(lambda: peer.objects)
+    peer.get, peer.times = "garbage", []
+    with serve(peer.url, "second") as server:
+        wait_until(lambda: len(peer.times) >= 5)
+        gaps = [after - before for before, after in zip(peer.times, peer.times[1:])]
+        for number, gap in enumerate(gaps):  # 1, 2, 4, 8 s, each by up to half of it less
+            assert 0.45 * 2 ** number < gap < 2 * 2 ** number + 3, gaps
+        assert sum("/get/" in path for _, path in peer.calls) <= len(peer.times)
+        assert names(server)["words"]["state"] == "failed" and ready(server).status == 200
+
+
+# ---- https ----
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Self-signed ones, each with its key: for this address, and for another."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name, subject in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:storaged.example")):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}",
+             "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"],
+            check=True, capture_output=True)
+    return {name: (str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
+            for name in ("here", "elsewhere")}
+
+
+def test_a_peer_behind_https_that_is_trusted_has_the_copies(serve, certificates):
+    rows = items(3000, 64)
+    env = {"SSL_CERT_FILE": certificates["here"][0]}
+    with Peer(certificate=certificates["here"]) as peer:
+        with serve(peer.url, "first", env=env) as server:
+            wait_ready(server)
+            make(server, "words", rows, 64)
+            wait_until(lambda: peer.objects and idle(server))
+        with serve(peer.url, "second", env=env) as server:
+            wait_ready(server)
+            assert names(server)["words"]["count"] == len(rows)
+
+
+@pytest.mark.parametrize("of, trusted, reason", [
+    ("here", None, "self-signed certificate"),
+    ("here", "elsewhere", "self-signed certificate"),
+    ("elsewhere", "elsewhere", "matches target host name '127.0.0.1'"),
+])
+def test_a_certificate_that_is_not_trusted_is_a_logged_error(
+        serve, certificates, of, trusted, reason):
+    env = {"SSL_CERT_FILE": certificates[trusted][0]} if trusted else None
+    with Peer(certificate=certificates[of]) as peer:
+        with serve(peer.url, env=env) as server:
+            wait_until(lambda: logged(server, "could not be listed"))
+            assert reason in logged(server, "could not be listed")[0]["reason"]
+            assert ready(server).json["peer"] == "unreachable"
+            make(server, "words", items(5))  # nothing here waits for it
+            wait_until(lambda: logged(server, "could not be copied"))
+            assert reason in logged(server, "could not be copied")[0]["reason"]
+        assert not peer.calls and not peer.objects
