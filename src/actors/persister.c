@@ -47,6 +47,8 @@ static void block_done(struct lh_disk_op *op)
     struct lh_block *block = op->arg;
     struct lh_section_job *section = block->part->section;
     struct lh_persister *persister = (struct lh_persister *)section->persister->self;
+    if (op->next != NULL)
+        return; /* its sync is to come, whatever has become of it */
     persister->out--;
     enum lh_status status = lh_actor_send(section->worker, &block->head);
     assert(status == LH_OK); /* a worker stops only when no block of its is out */
@@ -55,8 +57,10 @@ static void block_done(struct lh_disk_op *op)
 
 static void write_block(struct lh_persister *persister, struct lh_block *block)
 {
-    block->op.done = block_done;
-    block->op.arg = block;
+    for (struct lh_disk_op *op = &block->op; op != NULL; op = op->next) {
+        op->done = block_done;
+        op->arg = block;
+    }
     persister->out++;
     lh_disk_submit(persister->options.disk, &block->op);
 }

@@ -19,6 +19,13 @@
 #define LOG_TO_FILES   2u /* log beside files that starts one: bounds what is written a vector */
 #define NANOS_A_MS     1000000ull
 
+/* Beside searches a worker rests behind each block, since it is the writing as a whole, also in the
+ * kernel, that takes the processors from them: with this, 32 MiB/s a worker. That is more than adds
+ * have been seen to write to the log for each, so that the log does not outgrow the files. */
+#define REST_NS      (4 * NANOS_A_MS)
+#define RESTS_NS_MAX (60000 * NANOS_A_MS) /* of a checkpoint: a large file is paced less */
+#define LOG_TO_LIMIT 2u /* log that is so many times as long as starts a checkpoint: no rests */
+
 /* ---- which ---- */
 
 static bool is_unsaved(const struct lh_index *index)
@@ -27,24 +34,34 @@ static bool is_unsaved(const struct lh_index *index)
            (index->unsaved_lsn != 0 || index->v1 != LH_V1_NONE);
 }
 
+/* The log is longer than `times` what starts a checkpoint. */
+static bool is_log_over(const struct lh_vectord *vectord, uint32_t times)
+{
+    uint64_t limit = vectord->options.checkpoint_bytes;
+    uint64_t files = 0;
+    uint64_t unsaved = 0;
+    for (uint32_t i = 0; i < vectord->index_count; i++) {
+        files += vectord->indexes[i]->file_bytes;
+        unsaved += vectord->indexes[i]->unsaved_bytes;
+    }
+    if (limit < LOG_TO_FILES * files)
+        limit = LOG_TO_FILES * files;
+    return unsaved / times > limit;
+}
+
 /* The index without whose checkpoint the log cannot shrink; NULL: the log is short enough. */
 static struct lh_index *find_oldest(const struct lh_vectord *vectord)
 {
     struct lh_index *oldest = NULL;
-    uint64_t files = 0;
-    uint64_t unsaved = 0;
+    if (!is_log_over(vectord, 1))
+        return NULL;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         struct lh_index *index = vectord->indexes[i];
-        files += index->file_bytes;
-        unsaved += index->unsaved_bytes;
         if (is_unsaved(index) && index->unsaved_lsn != 0 &&
             (oldest == NULL || index->unsaved_lsn < oldest->unsaved_lsn))
             oldest = index;
     }
-    uint64_t limit = vectord->options.checkpoint_bytes;
-    if (limit < LOG_TO_FILES * files)
-        limit = LOG_TO_FILES * files;
-    return unsaved > limit ? oldest : NULL;
+    return oldest;
 }
 
 static struct lh_index *find_due(const struct lh_vectord *vectord)
@@ -233,6 +250,19 @@ static void begin(struct lh_vectord *vectord, struct lh_index *index)
     send_parts(vectord, LH_PART_FREEZE);
 }
 
+/* How long each worker leaves the processor to searches behind a block. */
+static uint64_t rest_ns(const struct lh_vectord *vectord)
+{
+    const struct lh_checkpoint *checkpoint = &vectord->checkpoint;
+    uint64_t workers = checkpoint->index->shard_count;
+    if (workers > vectord->options.worker_count)
+        workers = vectord->options.worker_count;
+    uint64_t blocks = 1 + checkpoint->bytes / LH_SECTION_BLOCK_BYTES / workers; /* of one worker */
+    if (vectord->tick != NULL || is_log_over(vectord, LOG_TO_LIMIT))
+        return 0;
+    return REST_NS * blocks < RESTS_NS_MAX ? REST_NS : RESTS_NS_MAX / blocks;
+}
+
 static void frozen(struct lh_vectord *vectord)
 {
     struct lh_checkpoint *checkpoint = &vectord->checkpoint;
@@ -244,6 +274,8 @@ static void frozen(struct lh_vectord *vectord)
             (section->length + LH_LHV1_ALIGN_BYTES - 1) / LH_LHV1_ALIGN_BYTES * LH_LHV1_ALIGN_BYTES;
         checkpoint->bytes = section->offset + section->length;
     }
+    for (uint32_t i = 0; i < checkpoint->index->shard_count; i++)
+        checkpoint->sections[i].rest_ns = rest_ns(vectord);
     if (checkpoint->status == LH_OK)
         send_job(vectord, LH_JOB_BEGIN);
     else

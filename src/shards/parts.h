@@ -30,6 +30,7 @@ struct lh_block {
     struct lh_msg head;
     struct lh_part *part;
     struct lh_disk_op op;
+    struct lh_disk_op sync; /* behind `op` now and then */
     void *bytes;
 };
 
@@ -38,16 +39,19 @@ _Static_assert(offsetof(struct lh_block, head) == 0, "a block is a message");
 #define LH_MSG_BLOCK 2u
 
 #define LH_SECTION_BLOCKS 2u /* one is filled while the other is written */
+/* Written at once: long enough for a disk, short for a search. */
+#define LH_SECTION_BLOCK_BYTES (128u << 10)
 
 /* One shard's section on its way into a file or out of it. */
 struct lh_section_job {
     struct lh_disk *disk; /* LOAD: the worker reads by itself */
     int file;
-    uint64_t offset; /* of the section in the file */
-    uint64_t length; /* FREEZE fills it in */
-    uint64_t xxh3;   /* LOAD: expected; STREAM fills it in */
-    uint32_t count;  /* FREEZE fills it in */
-    uint64_t at;     /* bytes that have been read or handed over */
+    uint64_t offset;  /* of the section in the file */
+    uint64_t length;  /* FREEZE fills it in */
+    uint64_t xxh3;    /* LOAD: expected; STREAM fills it in */
+    uint32_t count;   /* FREEZE fills it in */
+    uint64_t rest_ns; /* STREAM: behind each block, while the worker is asked to read */
+    uint64_t at;      /* bytes that have been read or handed over */
     struct lh_section_writer *writer;
     struct lh_section_loader *loader;
     void *hash;                 /* STREAM: of the bytes so far */

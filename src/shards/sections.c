@@ -2,7 +2,7 @@
  * on the worker's thread.
  *
  * Writing: a slice fills one block and hands it to the persister; with every block out the part is
- * parked, and the first one to come back brings it into the queue again. A failed write ends the
+ * parked, and the first one to come back lets it go on. A failed write ends the
  * stream once all blocks are home. Reading: a slice reads a piece of the file straight to where it
  * belongs; it may wait for the disk, which only a shard that is not in use yet makes it do. */
 #include "shards/sections.h"
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define BLOCK_BYTES (128u << 10) /* written at once: long enough for a disk, short for a search */
+#define SYNC_BYTES  (4u << 20)   /* of a section, behind which the file is synced */
 #define READ_BYTES  (512u << 10) /* read in one slice: a quarter of a millisecond from the cache */
 #define CHECK_NODES 1024u        /* checked and indexed in one slice */
 
@@ -49,9 +49,9 @@ static enum lh_status stream_begin(struct lh_part *part, struct lh_actor *worker
     XXH3_64bits_reset(job->hash);
     for (uint32_t i = 0; i < LH_SECTION_BLOCKS; i++) {
         struct lh_block *block = &job->blocks[i];
-        *block = (struct lh_block){.head = {.type = LH_MSG_BLOCK, .lane = LH_LANE_BULK}};
+        *block = (struct lh_block){.head = {.type = LH_MSG_BLOCK, .lane = LH_LANE_EXPRESS}};
         block->part = part;
-        block->bytes = aligned_alloc(4096, BLOCK_BYTES);
+        block->bytes = aligned_alloc(4096, LH_SECTION_BLOCK_BYTES);
         if (block->bytes == NULL)
             return LH_OUT_OF_MEMORY;
     }
@@ -82,13 +82,18 @@ static struct lh_block *free_block(struct lh_section_job *job)
     return NULL;
 }
 
+/* Some blocks bring a sync with them, so that the one at the file's end finds little to do: the
+ * processor time of all of it at once would hold up searches. */
 static void send_block(struct lh_section_job *job, struct lh_block *block, size_t len)
 {
+    bool is_synced = job->at / SYNC_BYTES != (job->at + len) / SYNC_BYTES;
     block->op = (struct lh_disk_op){.kind = LH_DISK_WRITE,
                                     .file = job->file,
                                     .bytes = block->bytes,
                                     .len = len,
-                                    .offset = job->offset + job->at};
+                                    .offset = job->offset + job->at,
+                                    .next = is_synced ? &block->sync : NULL};
+    block->sync = (struct lh_disk_op){.kind = LH_DISK_SYNC, .file = job->file};
     job->at += len;
     job->blocks_out++;
     enum lh_status status = lh_actor_send(job->persister, &block->head);
@@ -107,7 +112,7 @@ enum lh__slice lh__section_stream(struct lh_part *part, struct lh_actor *worker)
     struct lh_block *block = free_block(job);
     if (part->status == LH_OK && block != NULL && job->at < job->length) {
         size_t got = 0;
-        part->status = lh_section_read(job->writer, block->bytes, BLOCK_BYTES, &got);
+        part->status = lh_section_read(job->writer, block->bytes, LH_SECTION_BLOCK_BYTES, &got);
         if (part->status == LH_OK) {
             assert(got > 0 && job->at + got <= job->length);
             XXH3_64bits_update(job->hash, block->bytes, got);
@@ -128,10 +133,16 @@ bool lh__section_block_back(struct lh_block *block)
     struct lh_section_job *job = part->section;
     assert(job->blocks_out > 0);
     job->blocks_out--;
-    if (block->op.result != 0 && part->status == LH_OK)
+    int rc = block->op.result;
+    const char *what = "writing";
+    if (rc == 0 && block->op.next != NULL) {
+        rc = block->sync.result;
+        what = "syncing";
+    }
+    if (rc != 0 && part->status == LH_OK)
         part->status =
-            lh_error_sys(&job->error, lh_disk_status(block->op.result), -block->op.result,
-                         "writing %zu bytes at %" PRIu64, block->op.len, block->op.offset);
+            lh_error_sys(&job->error, lh_disk_status(rc), -rc, "%s %zu bytes at %" PRIu64, what,
+                         block->op.len, block->op.offset);
     block->op.file = -1;
     bool was_parked = job->is_parked;
     job->is_parked = false;

@@ -1,9 +1,15 @@
 /* The shard worker's thread.
  *
  * Lanes: drain both, run up to 8 searches (a query of several shards counts as that many), then one
- * bulk step (at most 64 vectors or half a millisecond), and look again. Searches overtake queued
- * adds; adds never starve; a search never waits for more than one bulk step. A part is answered by
- * sending it home; its home outlives the workers, so that cannot fail. */
+ * bulk step (at most 64 vectors or half a millisecond), then one block of a checkpoint, and look
+ * again. Searches overtake queued adds; adds never starve; a search never waits for more than one
+ * bulk step and one block. A part is answered by sending it home; its home outlives the workers, so
+ * that cannot fail.
+ *
+ * A checkpoint's blocks do not queue behind adds: it must get on whatever comes, or the log would
+ * grow without a bound. While the worker is asked to read, it rests behind each block, because what
+ * costs searches is not the filling of blocks but that the kernel's writing takes the processors
+ * away from all the threads that a search passes through. */
 #include "shards/worker.h"
 
 #include "base/clock.h"
@@ -16,6 +22,8 @@
 #define BULK_ITEMS      64u      /* most items in one bulk step */
 #define BULK_SLICE      8u       /* items between two looks at the clock */
 #define BULK_STEP_NS    500000ul /* 0.5 ms, one slice more at most: what a search may wait for */
+
+#define READ_AGO_NS 1000000000ul /* a read so long ago is the last for now */
 
 static void send_home(struct lh_worker *worker, struct lh_part *part)
 {
@@ -72,12 +80,26 @@ static void run_express(struct lh_part *part)
     }
 }
 
-static void express_turn(struct lh_worker *worker)
+static void block_back(struct lh_worker *worker, struct lh_block *block)
+{
+    struct lh_part *part = block->part;
+    lh_counter_sub(&worker->metrics.waiting[LH_LANE_EXPRESS], 1);
+    if (lh__section_block_back(block))
+        lh_msg_queue_put(&worker->streams, &part->head);
+}
+
+static void express_turn(struct lh_worker *worker, uint64_t now)
 {
     struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_EXPRESS];
     uint32_t budget = SEARCHES_A_TURN;
     while (budget > 0 && queue->first != NULL) {
-        struct lh_part *part = (struct lh_part *)lh_msg_queue_take(queue);
+        struct lh_msg *msg = lh_msg_queue_take(queue);
+        if (msg->type == LH_MSG_BLOCK) {
+            block_back(worker, (struct lh_block *)msg);
+            continue;
+        }
+        struct lh_part *part = (struct lh_part *)msg;
+        worker->read_ns = now;
         if (part->kind == LH_PART_SEARCH) {
             if (!search_some(worker, part, &budget)) {
                 /* A large batch goes behind the others: it must not hold up single searches. */
@@ -151,29 +173,19 @@ static uint32_t bulk_slice(struct lh_worker *worker, struct lh_part *part)
     return count;
 }
 
-/* A part that goes in slices with other work between them, or a block that one has waited for. */
-static bool run_section(struct lh_worker *worker, struct lh_msg *msg)
+/* A part that goes in slices with other work between them. */
+static bool run_section(struct lh_worker *worker, struct lh_part *part)
 {
     struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
-    struct lh_part *part = (struct lh_part *)msg;
-    enum lh__slice slice;
-    if (msg->type == LH_MSG_BLOCK) {
-        struct lh_block *block = (struct lh_block *)lh_msg_queue_take(queue);
-        lh_counter_sub(&worker->metrics.waiting[LH_LANE_BULK], 1);
-        part = block->part;
-        if (lh__section_block_back(block))
-            lh_msg_queue_put(queue, &part->head);
-        return true;
-    }
     if (part->kind != LH_PART_STREAM && part->kind != LH_PART_LOAD)
         return false;
     lh_msg_queue_take(queue);
-    slice = part->kind == LH_PART_LOAD ? lh__section_load(part)
-                                       : lh__section_stream(part, &worker->actor);
-    if (slice == LH__SLICE_DONE)
-        send_home(worker, part);
-    else if (slice == LH__SLICE_MORE)
+    if (part->kind == LH_PART_STREAM)
+        lh_msg_queue_put(&worker->streams, &part->head);
+    else if (lh__section_load(part) == LH__SLICE_MORE)
         lh_msg_queue_put(queue, &part->head);
+    else
+        send_home(worker, part);
     return true;
 }
 
@@ -187,7 +199,7 @@ static void bulk_step(struct lh_worker *worker)
     uint32_t items = 0;
     do {
         struct lh_part *part = (struct lh_part *)queue->first;
-        if (run_section(worker, &part->head)) {
+        if (run_section(worker, part)) {
             now = worker->clock_ns();
             break; /* files are not urgent: searches and adds first, again */
         }
@@ -199,6 +211,28 @@ static void bulk_step(struct lh_worker *worker)
         now = worker->clock_ns();
     } while (queue->first != NULL && items < BULK_ITEMS && now - start < BULK_STEP_NS);
     lh_histogram_observe(&worker->metrics.bulk_step, now - start);
+}
+
+/* True: a part of a checkpoint got on. */
+static bool stream_step(struct lh_worker *worker)
+{
+    if (worker->streams.first == NULL)
+        return false;
+    uint64_t start = worker->clock_ns();
+    if (start < worker->rest_until_ns)
+        return false;
+    struct lh_part *part = (struct lh_part *)lh_msg_queue_take(&worker->streams);
+    bool is_read = worker->read_ns != 0 && start - worker->read_ns < READ_AGO_NS;
+    uint64_t rest_ns = is_read ? part->section->rest_ns : 0;
+    enum lh__slice slice = lh__section_stream(part, &worker->actor);
+    uint64_t end = worker->clock_ns();
+    if (slice == LH__SLICE_DONE)
+        send_home(worker, part);
+    else if (slice == LH__SLICE_MORE)
+        lh_msg_queue_put(&worker->streams, &part->head);
+    worker->rest_until_ns = slice == LH__SLICE_MORE ? end + rest_ns : 0;
+    lh_histogram_observe(&worker->metrics.bulk_step, end - start);
+    return true;
 }
 
 /* Counts what came in since the last look. */
@@ -214,14 +248,23 @@ bool lh_worker_turn(struct lh_worker *worker, bool sleep)
     struct lh_actor *actor = &worker->actor;
     size_t before[LH_LANES] = {actor->waiting[LH_LANE_EXPRESS].count,
                                actor->waiting[LH_LANE_BULK].count};
-    if (sleep ? !lh_actor_wait(actor) : !lh_actor_poll(actor))
+    bool streams = worker->streams.first != NULL;
+    bool any;
+    if (!sleep)
+        any = lh_actor_poll(actor);
+    else
+        any = streams ? lh_actor_wait_until(actor, worker->rest_until_ns) : lh_actor_wait(actor);
+    if (!any && !streams)
         return false;
+    if (sleep && !any)
+        worker->rest_until_ns = 0; /* it is over */
     count_waiting(worker, before);
     uint64_t start = worker->clock_ns();
-    express_turn(worker);
+    express_turn(worker, start);
     bulk_step(worker);
+    any |= stream_step(worker);
     lh_counter_add(&worker->metrics.busy_ns, worker->clock_ns() - start);
-    return true;
+    return any;
 }
 
 static void run(void *self)

@@ -127,9 +127,13 @@ static bool turn(struct lh_sim_server *server, uint32_t actor)
     return lh_worker_turn(&server->workers[actor - 3], false);
 }
 
-/* Something is with the disk, which takes its time. */
-static bool is_disk_busy(const struct lh_sim_server *server)
+/* Something is with the disk, which takes its time, or a checkpoint rests. */
+static bool is_waiting(const struct lh_sim_server *server)
 {
+    for (uint32_t i = 0; i < server->options.workers; i++) {
+        if (server->workers[i].streams.first != NULL)
+            return true;
+    }
     return server->persister.out > 0 || !lh_wal_is_idle(server->persister.wal);
 }
 
@@ -140,7 +144,7 @@ void lh_sim_server_pump(struct lh_sim_server *server, uint32_t turns)
     uint32_t first = (uint32_t)(next_random(server) % actors);
     for (uint32_t i = 0; idle < actors && (turns == 0 || i < turns); i++) {
         bool any = turn(server, (first + i) % actors);
-        idle = any || is_disk_busy(server) ? 0 : idle + 1;
+        idle = any || is_waiting(server) ? 0 : idle + 1;
         if (!any)
             now_ns += 100000; /* so a sync that is due later comes */
         /* Some turns come early, so that no order is the only one. */
