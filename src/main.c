@@ -119,17 +119,30 @@ static bool parse_flags(int argc, char **argv, struct flags *flags)
     return true;
 }
 
+/* What a start would find wrong with the files that the configuration names. */
+static enum lh_status check_files(const struct lh_config *config, struct lh_error *error)
+{
+    struct lh_access access;
+    enum lh_status status = lh_access_init(&access, config, error);
+    lh_access_deinit(&access);
+    return status;
+}
+
 static int print_config(const struct lh_config *config)
 {
     struct lh_buf out = LH_BUF_EMPTY;
+    struct lh_error error;
     char note[160];
     const char *io = lh_disk_effective(lh_server_io(config), note);
-    lh_config_print(config, &out);
     if (io == NULL) {
         fprintf(stderr, "lakehoused: server.io: %s\n", note);
-        lh_buf_deinit(&out);
         return EXIT_USAGE;
     }
+    if (check_files(config, &error) != LH_OK) {
+        fprintf(stderr, "lakehoused: %s\n", error.text);
+        return error.status == LH_CONFIG ? EXIT_USAGE : EXIT_FAILED;
+    }
+    lh_config_print(config, &out);
     lh_buf_printf(&out, "\n# On this machine files are written by: %s%s%s\n", io,
                   note[0] != '\0' ? ". " : "", note);
     bool is_written = !lh_buf_failed(&out) && fwrite(out.ptr, 1, out.len, stdout) == out.len;

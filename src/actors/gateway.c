@@ -34,6 +34,36 @@ void lh_gateway_deinit(struct lh_gateway *gateway)
 
 /* ---- in ---- */
 
+void lh_gateway_on_head(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    (void)lh_access_check(gateway->access, call);
+}
+
+/* What the route's row could not say: which indexes may be named in the body, or listed. False:
+ * answered. */
+static bool limit_indexes(struct lh_gateway *gateway, struct lh_http_call *call,
+                          struct lh_request *request)
+{
+    const struct lh_token *token;
+    if (request->op != LH_OP_INDEX_CREATE && request->op != LH_OP_INDEX_LIST)
+        return true;
+    if (!lh_access_token(gateway->access, call, &token))
+        return false;
+    if (token == NULL || !lh_token_is_limited(token))
+        return true;
+    for (uint32_t i = 0; i < token->index_count; i++) {
+        lh_buf_append_str(&request->text, lh_str_of(token->indexes[i]));
+        lh_buf_append_char(&request->text, '\n');
+    }
+    if (token->index_count == 0)
+        lh_buf_append_char(&request->text, '\n'); /* none: no index has an empty name */
+    if (!lh_buf_failed(&request->text))
+        return true;
+    lh_http_answer_error(call, &(struct lh_error){.status = LH_OUT_OF_MEMORY});
+    return false;
+}
+
 /* The lane whose credit it holds; its message's own lane changes on the way back. */
 static enum lh_lane credit_lane(enum lh_op op)
 {
@@ -106,6 +136,10 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
     request->request_id = lh_http_call_request_id(call);
     request->decoder = &gateway->decoders[gateway->next_decoder].actor;
     gateway->next_decoder = (gateway->next_decoder + 1) % gateway->decoder_count;
+    if (!limit_indexes(gateway, call, request)) {
+        lh_request_destroy(request);
+        return NULL;
+    }
     if (credit_lane(op) == LH_LANE_EXPRESS)
         request->deadline_ns = lh_clock_ns() + gateway->options.search_timeout_ms * 1000000;
     gateway->in_flight++;

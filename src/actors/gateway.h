@@ -3,6 +3,7 @@
 #ifndef LH_ACTORS_GATEWAY_H
 #define LH_ACTORS_GATEWAY_H
 
+#include "actors/access.h"
 #include "actors/decoder.h"
 #include "actors/peer.h"
 #include "actors/vectord.h"
@@ -21,6 +22,7 @@ struct lh_gateway_options {
 struct lh_gateway {
     struct lh_gateway_options options;
     struct lh_http_server *http;
+    struct lh_access *access;
     struct lh_decoder_actor *decoders;
     uint32_t decoder_count;
     uint32_t next_decoder;
@@ -51,6 +53,7 @@ LH_MUST_USE enum lh_status lh_gateway_init(struct lh_gateway *gateway,
 void lh_gateway_deinit(struct lh_gateway *gateway);
 
 /* What the HTTP server calls; `context` is the gateway. */
+void lh_gateway_on_head(struct lh_http_call *call, void *context);
 void lh_gateway_on_message(struct lh_msg *msg, void *context);
 void lh_gateway_on_tick(void *context);
 void lh_gateway_on_stopped(void *context);

@@ -188,6 +188,7 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
     struct lh_buf out = LH_BUF_EMPTY;
+    lh_access_metrics(gateway->access, &out);
     lh_http_server_metrics(gateway->http, &out);
     append_gateway(&out, gateway);
     append_vectord(&out, gateway->vectord);

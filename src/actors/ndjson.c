@@ -177,6 +177,8 @@ static void on_overdue(struct lh_timer *timer, void *arg)
 static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
 {
     struct lh_ndjson *stream = arg;
+    if (lh_http_call_body_length(call) == LH_HTTP_LENGTH_UNKNOWN)
+        lh_access_count_bytes(stream->gateway->access, call, piece.len);
     lh_buf_append_str(&stream->next, piece);
     if (lh_buf_failed(&stream->next))
         stream->is_out_of_memory = true; /* told as soon as nothing is out */
@@ -191,7 +193,6 @@ static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
         advance(stream);
     else if (stream->is_out && stream->next.len >= 2 * LH_NDJSON_PIECE_BYTES)
         set_paused(stream, true);
-    (void)call;
 }
 
 static void on_end(struct lh_http_call *call, void *arg)

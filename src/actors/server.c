@@ -35,6 +35,7 @@ static enum lh_status make_http(struct lh_server *server, const struct lh_config
         .routes = lh_routes,
         .route_count = lh_route_count,
         .context = &server->gateway,
+        .on_head = lh_gateway_on_head,
         .on_message = lh_gateway_on_message,
         .on_tick = lh_gateway_on_tick,
         .on_stopped = lh_gateway_on_stopped,
@@ -198,6 +199,7 @@ static enum lh_status start_threads(struct lh_server *server, struct lh_error *e
 static void wire_gateway(struct lh_server *server)
 {
     server->gateway.http = server->http;
+    server->gateway.access = &server->access;
     server->gateway.decoders = server->decoders;
     server->gateway.decoder_count = server->decoder_count;
     server->gateway.vectord = &server->vectord;
@@ -212,19 +214,6 @@ static void log_unused(const char *key, void *arg)
                 LH_LOG_TEXT("key", key));
 }
 
-/* Nobody is asked for a token yet: a bind that other hosts reach is worth a line. */
-static void warn_open_bind(struct lh_server *server, const struct lh_config *config,
-                           const char *key)
-{
-    struct lh_str host = lh_config_bind(config, key).host;
-    if (lh_str_has_prefix(host, LH_STR("127.")) || lh_str_eq(host, LH_STR("::1")) ||
-        lh_str_eq(host, LH_STR("localhost")))
-        return;
-    lh_log_line(&server->log, LH_LOG_WARN,
-                "this bind can be reached from other hosts, and this version has no authentication",
-                LH_LOG_TEXT("key", key), LH_LOG_STR("host", host));
-}
-
 static void log_start(struct lh_server *server, const struct lh_config *config)
 {
     lh_log_line(&server->log, LH_LOG_INFO, "started", LH_LOG_U64("pid", (uint64_t)getpid()),
@@ -235,8 +224,6 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
         lh_log_line(&server->log, LH_LOG_WARN,
                     "ephemeral: without vectord.data_dir vectors are in memory only and gone when "
                     "the server stops");
-    warn_open_bind(server, config, "gateway.bind");
-    warn_open_bind(server, config, "vectord.bind");
     lh_config_each_unused(config, log_unused, &server->log);
 }
 
@@ -264,7 +251,7 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         lh_error_set(error, status, "not enough memory to start");
         goto done;
     }
-    status = lh_secrets_read_configured(config, &server->secrets, error);
+    status = lh_access_init(&server->access, config, error);
     if (status == LH_OK)
         status = lh_gateway_init(&server->gateway, &options);
     if (status == LH_OK)
@@ -339,7 +326,7 @@ void lh_server_stop(struct lh_server *server)
     if (server->http != NULL)
         lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);
-    lh_secrets_destroy(server->secrets);
+    lh_access_deinit(&server->access);
     free(server->workers);
     free(server->decoders);
     *server = (struct lh_server){0};

@@ -3,12 +3,11 @@
 #define LH_ACTORS_SERVER_H
 
 #include "actors/gateway.h"
-#include "actors/secrets.h"
 #include "base/config.h"
 
 struct lh_server {
     struct lh_log log;
-    struct lh_secrets *secrets; /* NULL: none are configured */
+    struct lh_access access; /* with the secrets */
     struct lh_http_server *http;
     struct lh_gateway gateway;
     struct lh_vectord vectord;

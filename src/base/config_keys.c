@@ -37,6 +37,14 @@ const struct lh_config_key lh__config_keys[] = {
     LH_STRING("gateway", "secrets_path", "", 0,
               "TOML file of bearer tokens and other secrets, which only its owner may read;\n"
               "empty: none, and then every bind has to be on this host."),
+    LH_CHOICE("gateway", "open_status", "loopback", "anyone|loopback|nobody", 0,
+              "Who may read /metrics, /readyz and /openapi.json without a token; /healthz anyone\n"
+              "may."),
+    LH_INTEGER("gateway", "requests_per_second", "0", 0, 1000000000, 0,
+               "Of one token, or one address where there is none, averaged over a second; past it\n"
+               "requests are answered 429. 0: no limit. A token may have its own."),
+    LH_INTEGER("gateway", "bytes_per_second", "0", 0, LH_TIB, LH_KEY_BYTES,
+               "The same for the bytes of request bodies."),
     LH_STRING("gateway", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
     LH_STRING("gateway", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
     LH_STRING("gateway", "ingestd_url", "", LH_KEY_LATER, LH_URL_NOTE),

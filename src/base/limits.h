@@ -50,11 +50,12 @@
 /* Configuration. */
 #define LH_CONFIG_FILE_BYTES_MAX (1u << 20) /* no file of keys is near it; /dev/zero is past it */
 
-/* Secrets. */
+/* Who may come in, and how much. */
 #define LH_TOKENS_MAX           1024u /* a request's token is compared with every one */
 #define LH_TOKEN_BYTES_MIN      16u   /* shorter ones can be guessed over the network */
 #define LH_TOKEN_BYTES_MAX      4096u /* it comes in a header block of 16 KiB */
 #define LH_TOKEN_NAME_BYTES_MAX 64u   /* stands in logs */
 #define LH_TOKEN_PATTERNS_MAX   64u   /* of indexes, and of prefixes, in one token */
+#define LH_CALLERS_MAX          4096u /* known at once: tokens and addresses, 128 bytes each */
 
 #endif

@@ -200,6 +200,16 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
     lh__answer_given(call);
 }
 
+/* Whether a line of the coming answer's header, which follows others, begins so. */
+static bool lh__has_header(const struct lh_http_call *call, const char *line)
+{
+    const struct lh_buf *extra = &call->extra;
+    size_t len = strlen(line) - 1;
+
+    return memmem(extra->ptr, extra->len, line, len + 1) != NULL ||
+           (extra->len > len && memcmp(extra->ptr, line + 1, len) == 0);
+}
+
 void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error)
 {
     struct lh_buf body = LH_BUF_EMPTY;
@@ -211,7 +221,7 @@ void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *erro
     LH__APPEND(&body, "\",\"message\":");
     lh_buf_append_json_string(&body, lh_str_of(text)); /* a cut character becomes U+FFFD */
     LH__APPEND(&body, "}}\n");
-    if (status == 503 || status == 429) {
+    if ((status == 503 || status == 429) && !lh__has_header(call, "\nRetry-After: ")) {
         lh_http_call_add_header(call, "Retry-After", "1");
     }
     if (lh_buf_failed(&body)) {

@@ -136,6 +136,11 @@ const struct lh_route *lh_http_call_route(const struct lh_http_call *call)
     return call->route;
 }
 
+bool lh_http_call_is_answered(const struct lh_http_call *call)
+{
+    return call->answered;
+}
+
 enum lh_http_service lh_http_call_service(const struct lh_http_call *call)
 {
     return call->conn->service;
@@ -151,23 +156,25 @@ struct lh_str lh_http_call_target(const struct lh_http_call *call)
     return call->head.target;
 }
 
+/* A system call a connection, not a request. */
 struct lh_http_address lh_http_call_address(const struct lh_http_call *call)
 {
     static const unsigned char ipv4_mapped[12] = {[10] = 0xff, [11] = 0xff};
-    struct lh_http_address address = {{0}};
+    struct lh__conn *conn = call->conn;
     struct sockaddr_storage peer;
     int len = sizeof peer;
 
-    if (uv_tcp_getpeername(&call->conn->tcp, (struct sockaddr *)&peer, &len) != 0) {
-        return address;
+    if (conn->has_address || uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&peer, &len) != 0) {
+        return conn->address;
     }
+    conn->has_address = true;
     if (peer.ss_family == AF_INET6) {
-        memcpy(address.bytes, &((struct sockaddr_in6 *)(void *)&peer)->sin6_addr, 16);
+        memcpy(conn->address.bytes, &((struct sockaddr_in6 *)(void *)&peer)->sin6_addr, 16);
     } else {
-        memcpy(address.bytes, ipv4_mapped, 12);
-        memcpy(address.bytes + 12, &((struct sockaddr_in *)(void *)&peer)->sin_addr, 4);
+        memcpy(conn->address.bytes, ipv4_mapped, 12);
+        memcpy(conn->address.bytes + 12, &((struct sockaddr_in *)(void *)&peer)->sin_addr, 4);
     }
-    return address;
+    return conn->address;
 }
 
 void lh_http_call_set_data(struct lh_http_call *call, void *data)

@@ -43,6 +43,25 @@ enum lh_http_service {
     LH_HTTP_QUERYD = 1 << 5,
 };
 
+/* What a caller's token must allow. A row that says nothing needs the most. */
+enum lh_http_scope {
+    LH_HTTP_SCOPE_UNSET,
+    LH_HTTP_SCOPE_ADMIN, /* makes, deletes and rearranges what others use */
+    LH_HTTP_SCOPE_WRITE,
+    LH_HTTP_SCOPE_READ,
+    LH_HTTP_SCOPE_STATUS, /* read, or without a token where that is configured */
+    LH_HTTP_SCOPE_OPEN,   /* anyone */
+};
+
+/* What of the server a call is for: a token may be limited to some. */
+enum lh_http_reach {
+    LH_HTTP_REACH_ALL,     /* more than could be named */
+    LH_HTTP_REACH_INDEX,   /* the index that the first parameter names */
+    LH_HTTP_REACH_KEY,     /* the object whose key is the first parameter */
+    LH_HTTP_REACH_PREFIX,  /* the objects under the query's `prefix` */
+    LH_HTTP_REACH_HANDLER, /* what the body says, or all that is allowed: the handler looks */
+};
+
 /* One row of the route table. `pattern` is the path without /v1: "/vectors/index/{name}/add".
  * A `{name}` is one segment, percent-decoded after splitting; "{key...}" is the rest. */
 struct lh_route {
@@ -50,6 +69,8 @@ struct lh_route {
     const char *pattern;
     unsigned services; /* enum lh_http_service */
     enum lh_http_body body;
+    enum lh_http_scope scope;
+    enum lh_http_reach reach;
     /* Runs on the loop thread. Must answer the call now or keep its ticket and answer later. */
     void (*handle)(struct lh_http_call *call, void *context);
     const char *operation;     /* OpenAPI operationId, the route's name in metrics and logs */
@@ -168,6 +189,7 @@ struct lh_str lh_http_call_header(const struct lh_http_call *call, const char *n
 /* The header's lines in their order, for i from 0; false past the last. */
 bool lh_http_call_header_line(const struct lh_http_call *call, unsigned i, struct lh_str *name,
                               struct lh_str *value);
+bool lh_http_call_is_answered(const struct lh_http_call *call);
 /* The body's announced length: 0 without a body, LH_HTTP_LENGTH_UNKNOWN when it is chunked. */
 uint64_t lh_http_call_body_length(const struct lh_http_call *call);
 

@@ -125,6 +125,8 @@ struct lh__conn {
     uint32_t slot;
     enum lh_http_service service;
     enum lh__phase phase;
+    struct lh_http_address address; /* the client's, once it was asked for */
+    bool has_address;
     bool feeding;   /* in lh__conn_feed: answers do not re-enter it */
     bool reading;   /* uv_read_start is on */
     bool eof;       /* the client sent its FIN */

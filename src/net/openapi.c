@@ -46,10 +46,27 @@ static void lh__parameters(struct lh_buf *out, const struct lh_route *route)
     lh__text(out, "]");
 }
 
+/* Role names beside a scheme that is not OAuth's: OpenAPI 3.1. */
+static void lh__security(struct lh_buf *out, enum lh_http_scope scope)
+{
+    static const char *const roles[] = {
+        [LH_HTTP_SCOPE_UNSET] = "[{\"bearer\":[\"admin\"]}]",
+        [LH_HTTP_SCOPE_ADMIN] = "[{\"bearer\":[\"admin\"]}]",
+        [LH_HTTP_SCOPE_WRITE] = "[{\"bearer\":[\"write\"]}]",
+        [LH_HTTP_SCOPE_READ] = "[{\"bearer\":[\"read\"]}]",
+        [LH_HTTP_SCOPE_STATUS] = "[{},{\"bearer\":[\"read\"]}]",
+        [LH_HTTP_SCOPE_OPEN] = "[]",
+    };
+
+    lh__text(out, ",\"security\":");
+    lh__text(out, roles[scope]);
+}
+
 static void lh__operation(struct lh_buf *out, const struct lh_route *route)
 {
     lh_buf_printf(out, "\"%s\":{\"operationId\":\"%s\",\"summary\":\"%s\"",
                   lh__method_names[route->method], route->operation, route->summary);
+    lh__security(out, route->scope);
     lh__parameters(out, route);
     if (route->request_json != NULL) {
         lh__text(out, ",\"requestBody\":{\"required\":true,\"content\":{\"application/json\":"
@@ -113,7 +130,9 @@ void lh_http_openapi(const struct lh_route *routes, size_t count, struct lh_buf 
         }
         lh__text(out, "}");
     }
-    lh__text(out, "},\"components\":{\"responses\":{\"Error\":{\"description\":\"error\","
+    lh__text(out, "},\"components\":{\"securitySchemes\":{\"bearer\":{"
+                  "\"type\":\"http\",\"scheme\":\"bearer\"}},\"responses\":{\"Error\":{"
+                  "\"description\":\"error\","
                   "\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\","
                   "\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\","
                   "\"required\":[\"code\",\"message\"],\"properties\":{"
