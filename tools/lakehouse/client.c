@@ -15,7 +15,8 @@
 
 struct lh_client {
     CURL *curl;
-    char *url; /* without a slash at its end */
+    char *url;         /* without a slash at its end */
+    const char *token; /* NULL: none */
     char detail[CURL_ERROR_SIZE];
 };
 
@@ -73,11 +74,20 @@ static bool url_is_valid(const char *url)
     return ok;
 }
 
-struct lh_client *lh_client_create(const char *url)
+/* What a header can carry (RFC 9110, VCHAR): a line break would begin another. */
+static bool token_is_valid(const char *token)
+{
+    while (*token > ' ' && *token < 0x7f)
+        token++;
+    return *token == '\0';
+}
+
+struct lh_client *lh_client_create(const struct lh_cli_options *options)
 {
     struct lh_client *client = calloc(1, sizeof *client);
     if (client != NULL) {
-        client->url = tidy_url(url);
+        client->url = tidy_url(options->url);
+        client->token = options->token != NULL ? options->token : getenv("LAKEHOUSE_TOKEN");
         client->curl = curl_easy_init();
     }
     if (client == NULL || client->url == NULL || client->curl == NULL) {
@@ -86,7 +96,14 @@ struct lh_client *lh_client_create(const char *url)
         return NULL;
     }
     if (!url_is_valid(client->url)) {
-        lh_cli_say("--url: \"%s\" is no http:// or https:// address, such as " LH_CLI_URL, url);
+        lh_cli_say("--url: \"%s\" is no http:// or https:// address, such as " LH_CLI_URL,
+                   options->url);
+        lh_client_destroy(client);
+        return NULL;
+    }
+    if (client->token != NULL && !token_is_valid(client->token)) {
+        lh_cli_say("%s: a token has no spaces and no control characters",
+                   options->token != NULL ? "--token" : "LAKEHOUSE_TOKEN");
         lh_client_destroy(client);
         return NULL;
     }
@@ -137,6 +154,10 @@ static void set_up(struct lh_client *client, const char *method, const char *url
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, answer);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    if (client->token != NULL && client->token[0] != '\0') {
+        curl_easy_setopt(curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        curl_easy_setopt(curl, CURLOPT_XOAUTH2_BEARER, client->token);
+    }
     if (body.len > 0) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.ptr);

@@ -13,8 +13,9 @@ struct lh_answer {
     char reason[256];
 };
 
-/* NULL: out of memory, or a URL that is none; it has been said. */
-struct lh_client *lh_client_create(const char *url);
+/* Of --url and --token, or LAKEHOUSE_TOKEN, which must outlive it. NULL: out of memory, or a URL or
+ * token that is none; it has been said. */
+struct lh_client *lh_client_create(const struct lh_cli_options *options);
 void lh_client_destroy(struct lh_client *client);
 
 /* Sends one request. `body` of length 0: none. The answer is emptied first and is the caller's. */

@@ -1,7 +1,9 @@
 /* What --help says. Constants. */
 #include "lakehouse.h"
 
-#define URL_HELP  "  --url URL            the server (default " LH_CLI_URL ")\n"
+#define URL_HELP                                                   \
+    "  --url URL            the server (default " LH_CLI_URL ")\n" \
+    "  --token TOKEN        who you are, where tokens are asked for (or LAKEHOUSE_TOKEN)\n"
 #define JSON_HELP "  --json               print the server's answer as JSON\n"
 
 #define FILE_JSON_HELP "  --json               print it as JSON\n"
@@ -36,7 +38,7 @@ static const char overview[] =
     "  lakehouse import words.fbin --ids words.ids --index words\n"
     "  lakehouse search --index words --id berlin\n"
     "\n"
-    "Options that every command takes, --url but for lhv1:\n" URL_HELP
+    "Options that every command takes, --url and --token but for lhv1:\n" URL_HELP
     "  --help               explain the command\n"
     "\n"
     "lakehouse --version prints the version.\n"

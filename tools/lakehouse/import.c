@@ -265,7 +265,7 @@ static void *run_sender(void *arg)
 static bool sender_init(struct lh_sender *sender, struct lh_import *import)
 {
     *sender = (struct lh_sender){.import = import};
-    sender->client = lh_client_create(import->options->url);
+    sender->client = lh_client_create(import->options);
     if (sender->client != NULL)
         sender->path = lh_client_index_path(sender->client, import->options->index, "/add", NULL);
     return sender->path != NULL;
@@ -341,7 +341,7 @@ static enum lh_cli_exit send_all(struct lh_import *import)
 static enum lh_cli_exit make_index(struct lh_import *import)
 {
     const struct lh_cli_options *options = import->options;
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     struct lh_answer answer = {0};
     struct lh_buf body = LH_BUF_EMPTY;
     enum lh_cli_exit result = LH_CLI_USAGE;

@@ -73,7 +73,7 @@ static enum lh_cli_exit ask(const struct lh_cli_options *options, const char *me
                             const char *name, struct lh_str body, int wanted,
                             void (*print)(struct lh_json root))
 {
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     struct lh_answer answer = {0};
     struct lh_json_doc *doc = NULL;
     struct lh_json root;
@@ -142,7 +142,7 @@ enum lh_cli_exit lh_cli_health(const struct lh_cli_options *options)
 {
     if (options->word_count > 0)
         return lh_cli_usage(LH_CLI_HEALTH, "\"%s\" is one word too many", options->words[0]);
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     struct lh_answer answer = {0};
     enum lh_cli_exit result = LH_CLI_OK;
     if (client == NULL)

@@ -232,7 +232,7 @@ enum lh_cli_exit lh_cli_search(const struct lh_cli_options *options)
         return lh_cli_usage(LH_CLI_SEARCH,
                             "near what? Give one of --id, --vector, --vector-file and -");
     struct vector vector = {.values = malloc(LH_DIMENSION_MAX * sizeof *vector.values)};
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     enum lh_cli_exit result = LH_CLI_USAGE;
     if (client != NULL && vector.values != NULL)
         result = query_vector(options, client, &vector);
@@ -289,7 +289,7 @@ enum lh_cli_exit lh_cli_get(const struct lh_cli_options *options)
         return lh_cli_usage(LH_CLI_GET, "from which index? Add --index NAME");
     if (options->word_count == 0)
         return lh_cli_usage(LH_CLI_GET, "which ID?");
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     if (client == NULL)
         return LH_CLI_USAGE;
     for (int i = 0; i < options->word_count && result != LH_CLI_UNREACHABLE; i++) {
@@ -326,7 +326,7 @@ enum lh_cli_exit lh_cli_delete(const struct lh_cli_options *options)
         return lh_cli_usage(LH_CLI_DELETE, "from which index? Add --index NAME");
     if (options->word_count == 0)
         return lh_cli_usage(LH_CLI_DELETE, "which ID?");
-    struct lh_client *client = lh_client_create(options->url);
+    struct lh_client *client = lh_client_create(options);
     char *path =
         client != NULL ? lh_client_index_path(client, options->index, "/delete", NULL) : NULL;
     for (int i = 0; i < options->word_count; i++) {

@@ -41,6 +41,7 @@ enum lh_cli_command {
 /* Zero or NULL: not given. */
 struct lh_cli_options {
     const char *url;
+    const char *token;
     const char *index;
     const char *format;
     const char *ids;

@@ -25,6 +25,7 @@ struct option {
 /* clang-format off */
 static const struct option options_known[] = {
     {"--url", TEXT, 0, 0, NULL, ANY & ~FILES, AT(url)},
+    {"--token", TEXT, 0, 0, NULL, ANY & ~FILES, AT(token)},
     {"--help", FLAG, 0, 0, NULL, ANY, AT(help)},
     {"--json", FLAG, 0, 0, NULL, ANY & ~IN(LH_CLI_IMPORT), AT(json)},
     {"--index", TEXT, 0, 0, NULL, ITEMS, AT(index)},
