@@ -100,7 +100,7 @@ const struct lh_config_key lh__config_keys[] = {
     LH_DURATION("vectord", "sync_interval", "100ms", 100, LH_DAY, 0,
                 "With durability interval: between two syncs of the log, to a tenth of a second."),
     LH_INTEGER("vectord", "log_segment_bytes", "64MiB", 64 * LH_KIB, LH_GIB, LH_KEY_BYTES,
-               "One file of the log."),
+               "One file of the log, allocated whole where there is room."),
     LH_INTEGER("vectord", "checkpoint_bytes", "1GiB", 64 * LH_KIB, LH_TIB, LH_KEY_BYTES,
                "Log written since the last checkpoints that starts one, or twice the indexes'\n"
                "files where that is more."),

@@ -20,7 +20,8 @@
 enum lh_disk_kind {
     LH_DISK_WRITE,       /* `len` bytes at `offset`, all of them: short writes are resubmitted */
     LH_DISK_SYNC,        /* the file's data, and what is needed to read it back (fdatasync) */
-    LH_DISK_ALLOCATE,    /* blocks for `len` bytes from `offset` on; the file grows to that */
+    LH_DISK_ALLOCATE,    /* blocks for `len` bytes from `offset`, the file's end, on: it grows to
+                            that, or ends where it did */
     LH_DISK_RENAME,      /* `path` to `to`, over what is there */
     LH_DISK_UNLINK,      /* `path`; one that is not there is no error */
     LH_DISK_SYNC_FOLDER, /* the names in folder `path` */

@@ -37,7 +37,7 @@ static int lh_disk_blocking_allocate(const struct lh_disk_op *op)
 {
     if (fallocate(op->file, 0, (off_t)op->offset, (off_t)op->len) == 0)
         return 0;
-    return errno == EOPNOTSUPP ? lh__disk_extend(op) : -errno;
+    return errno == EINTR ? -EINTR : lh__disk_not_allocated(op, -errno);
 }
 
 static int lh_disk_blocking_sync_folder(struct lh__disk_folder *folder, const char *path)

@@ -141,7 +141,9 @@ static enum lh_status lh__disk_lock(struct lh__disk_folder *folder, const char *
                             holder);
     }
     len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(folder->lock, 0) != 0 || pwrite(folder->lock, pid, (size_t)len, 0) != len)
+    /* What is there can be read on a full disk: it only costs others the pid. */
+    if ((ftruncate(folder->lock, 0) != 0 || pwrite(folder->lock, pid, (size_t)len, 0) != len) &&
+        errno != ENOSPC)
         return lh__disk_refuse(error, root, "write the file " LH__DISK_LOCK_FILE, errno);
     return LH_OK;
 }
@@ -224,10 +226,14 @@ int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path)
     return fd;
 }
 
-int lh__disk_extend(const struct lh_disk_op *op)
+int lh__disk_not_allocated(const struct lh_disk_op *op, int result)
 {
     struct stat stat;
     uint64_t end = op->offset + op->len;
+    if (result == -ENOSPC && ftruncate(op->file, (off_t)op->offset) != 0)
+        return -errno;
+    if (result != -EOPNOTSUPP)
+        return result;
     if (fstat(op->file, &stat) != 0)
         return -errno;
     if ((uint64_t)stat.st_size >= end)

@@ -35,8 +35,9 @@ void lh__disk_folder_deinit(struct lh__disk_folder *folder);
 /* An open descriptor of the folder `path`, which stays the disk's; or -errno. */
 int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path);
 
-/* ALLOCATE where the file system has no fallocate: the size alone. 0 or -errno. */
-int lh__disk_extend(const struct lh_disk_op *op);
+/* The result of an ALLOCATE for which fallocate has failed with `result`: where the file system has
+ * none, it sets the size alone. What was allocated before there was no more room is let go. */
+int lh__disk_not_allocated(const struct lh_disk_op *op, int result);
 
 /* The entries of lh_disk_calls that both share. */
 void lh__disk_folder_wake(struct lh_disk *disk);

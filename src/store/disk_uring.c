@@ -238,8 +238,8 @@ static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct
         return lh_disk_uring_written(op);
     if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
         op->result = 0;
-    } else if (op->kind == LH_DISK_ALLOCATE && rc == -EOPNOTSUPP) {
-        op->result = lh__disk_extend(op);
+    } else if (op->kind == LH_DISK_ALLOCATE && rc < 0) {
+        op->result = lh__disk_not_allocated(op, rc);
     } else if (op->kind == LH_DISK_SYNC_FOLDER && rc == -EBADF) {
         int fd = lh__disk_folder_fd(&uring->folder, op->path);
         if (fd >= 0)

@@ -25,135 +25,13 @@
 
 static void start(struct lh_wal *wal);
 
-/* ---- groups ---- */
-
-static struct lh__wal_group *take_group(struct lh_wal *wal)
-{
-    struct lh__wal_group *group = wal->free_groups;
-    if (group != NULL) {
-        wal->free_groups = group->next;
-        wal->free_count--;
-    } else {
-        group = calloc(1, sizeof *group);
-        if (group == NULL)
-            return NULL;
-    }
-    group->next = NULL;
-    group->wants_sync = false;
-    group->bytes.len = 0;
-    group->first_lsn = group->last_lsn = 0;
-    if (wal->last_group != NULL)
-        wal->last_group->next = group;
-    else
-        wal->groups = group;
-    wal->last_group = group;
-    if (wal->unwritten == NULL)
-        wal->unwritten = group;
-    return group;
-}
-
-/* Two are kept: one is written while the other gathers. */
-static void give_group(struct lh_wal *wal, struct lh__wal_group *group)
-{
-    wal->held_bytes -= group->bytes.len;
-    if (wal->free_count < 2 && group->bytes.cap <= LH_WAL_HELD_BYTES_MAX) {
-        group->next = wal->free_groups;
-        wal->free_groups = group;
-        wal->free_count++;
-    } else {
-        lh_buf_deinit(&group->bytes);
-        free(group);
-    }
-}
-
-/* The groups whose last record is synced go. */
-static void drop_synced(struct lh_wal *wal)
-{
-    while (wal->groups != NULL && wal->groups != wal->unwritten) {
-        struct lh__wal_group *group = wal->groups;
-        assert(group->last_lsn <= wal->synced_lsn);
-        wal->groups = group->next;
-        if (wal->groups == NULL)
-            wal->last_group = NULL;
-        give_group(wal, group);
-    }
-}
-
-/* Cuts the records above `lsn` off the group; LSNs in it are consecutive. */
-static void cut_group(struct lh_wal *wal, struct lh__wal_group *group, uint64_t lsn)
-{
-    size_t at = 0;
-    for (uint64_t i = group->first_lsn; i <= lsn && at < group->bytes.len; i++) {
-        struct lh__wal_record record;
-        memcpy(&record, group->bytes.ptr + at, sizeof record);
-        assert(record.lsn == i);
-        at += lh__wal_record_size(record.length);
-    }
-    wal->held_bytes -= group->bytes.len - at;
-    group->bytes.len = at;
-    group->last_lsn = lsn;
-}
-
-/* Keeps the records up to `lsn`, all of them to be written anew. */
-static void keep_groups(struct lh_wal *wal, uint64_t lsn)
-{
-    struct lh__wal_group **link = &wal->groups;
-    wal->last_group = NULL;
-    while (*link != NULL) {
-        struct lh__wal_group *group = *link;
-        if (group->bytes.len == 0 || group->first_lsn > lsn) {
-            *link = group->next;
-            give_group(wal, group);
-            continue;
-        }
-        if (group->last_lsn > lsn)
-            cut_group(wal, group, lsn);
-        wal->last_group = group;
-        link = &group->next;
-    }
-    wal->unwritten = wal->groups;
-    wal->gathering = NULL;
-}
-
 /* ---- entries ---- */
-
-static enum lh_status encode(struct lh_wal *wal, struct lh_wal_entry *entry)
-{
-    size_t payload = lh_record_bytes(entry->record);
-    size_t size = lh__wal_record_size(payload);
-    struct lh__wal_record head = {.length = (uint32_t)payload, .lsn = wal->last_lsn + 1};
-    struct lh__wal_group *group = wal->gathering;
-    enum lh_status status;
-    size_t begin;
-    if (payload > LH_RECORD_BYTES_MAX)
-        return LH_LIMIT_EXCEEDED;
-    /* Groups that fit a segment keep segments at their size. */
-    if (group == NULL || (group->bytes.len > 0 && group->bytes.len + size + LH__WAL_HEADER_BYTES >
-                                                      wal->options.segment_bytes))
-        group = take_group(wal);
-    if (group == NULL)
-        return LH_OUT_OF_MEMORY;
-    wal->gathering = group;
-    begin = group->bytes.len;
-    if (lh_buf_reserve(&group->bytes, size) != LH_OK)
-        return LH_OUT_OF_MEMORY;
-    lh_buf_append(&group->bytes, &head, sizeof head);
-    status = lh_record_encode(entry->record, &group->bytes);
-    assert(status == LH_OK && group->bytes.len == begin + sizeof head + payload);
-    memset(group->bytes.ptr + group->bytes.len, 0, begin + size - group->bytes.len);
-    group->bytes.len = begin + size;
-    wal->held_bytes += size;
-    group->first_lsn = begin == 0 ? head.lsn : group->first_lsn;
-    group->last_lsn = wal->last_lsn = entry->record->lsn = head.lsn;
-    group->wants_sync |= entry->durability == LH_DURABILITY_COMMIT;
-    return status;
-}
 
 void lh_wal_append(struct lh_wal *wal, struct lh_wal_entry *entry)
 {
     entry->next = NULL;
     entry->sys_errno = 0;
-    entry->status = encode(wal, entry);
+    entry->status = lh__wal_gather(wal, entry);
     if (wal->last_entry != NULL)
         wal->last_entry->next = entry;
     else
@@ -215,7 +93,7 @@ static void give_up(struct lh_wal *wal)
     struct lh_wal_entry *entry = wal->first_entry;
     wal->first_entry = wal->last_entry = NULL;
     wal->last_lsn = wal->ended_lsn;
-    keep_groups(wal, wal->ended_lsn);
+    lh__wal_groups_keep(wal, wal->ended_lsn);
     while (entry != NULL) {
         struct lh_wal_entry *next = entry->next;
         if (entry->status == LH_OK) {
@@ -244,6 +122,20 @@ static void disk_failed(struct lh_wal *wal, int result)
     give_up(wal);
 }
 
+/* There was no room to be had for the group: nothing was written, and nothing waits to be written
+ * anew, so the segment is as good as it was. It is tried once more, and what is smaller than what
+ * is refused then may still fit. */
+static void lacked_room(struct lh_wal *wal)
+{
+    assert(wal->written_lsn == wal->synced_lsn);
+    wal->current->chain = wal->sealed_from;
+    wal->was_tried = !wal->was_tried;
+    if (wal->was_tried)
+        return;
+    wal->sys_errno = -wal->result;
+    give_up(wal);
+}
+
 /* Between the attempts on a failed disk. */
 static bool is_waiting_for_disk(const struct lh_wal *wal, uint64_t now_ns)
 {
@@ -261,33 +153,13 @@ void lh__wal_prepared(struct lh_wal *wal, int result)
 
 /* ---- writing ---- */
 
-/* Fills in what depends on where the records go. */
-static void seal(struct lh_wal *wal, struct lh__wal_group *group)
-{
-    struct lh__wal_segment *segment = wal->current;
-    assert(segment->synced / LH__WAL_SYNCED_UNIT <= UINT32_MAX);
-    for (size_t at = 0; at < group->bytes.len;) {
-        char *bytes = group->bytes.ptr + at;
-        struct lh__wal_record head;
-        size_t size;
-        memcpy(&head, bytes, sizeof head);
-        size = lh__wal_record_size(head.length);
-        head.chain = segment->chain;
-        head.synced = (uint32_t)(segment->synced / LH__WAL_SYNCED_UNIT);
-        memcpy(bytes, &head, sizeof head);
-        segment->chain =
-            wal->crc->extend(segment->crc, bytes + sizeof head.crc, size - sizeof head.crc);
-        memcpy(bytes, &segment->chain, sizeof head.crc);
-        at += size;
-    }
-}
-
 static void written(struct lh_wal *wal)
 {
     struct lh__wal_group *group = wal->writing;
     struct lh__wal_segment *segment = wal->current;
     assert(group == wal->unwritten && group->first_lsn == wal->written_lsn + 1);
     wal->writing = NULL;
+    wal->was_tried = false;
     wal->unwritten = group->next;
     wal->written_lsn = group->last_lsn;
     segment->end += group->bytes.len;
@@ -315,7 +187,7 @@ static void synced(struct lh_wal *wal)
         lh_log_line(wal->options.log, LH_LOG_WARN, "log is written again, in a fresh segment",
                     LH_LOG_U64("lsn", wal->synced_lsn));
     wal->failures = 0;
-    drop_synced(wal);
+    lh__wal_groups_drop_synced(wal);
 }
 
 static void on_op(struct lh_disk_op *op)
@@ -323,6 +195,7 @@ static void on_op(struct lh_disk_op *op)
     struct lh_wal *wal = op->arg;
     if (op->result != 0 && op->result != -ECANCELED && wal->result == 0)
         wal->result = op->result;
+    wal->lacks_room |= op->kind == LH_DISK_ALLOCATE && lh_disk_status(op->result) == LH_NO_SPACE;
     if (op->kind == LH_DISK_WRITE && op->result == 0)
         written(wal);
     if (--wal->in_flight > 0)
@@ -330,7 +203,10 @@ static void on_op(struct lh_disk_op *op)
     wal->writing = NULL;
     if (wal->result != 0) {
         lh__wal_note_failure(wal, "log not written", wal->current->sequence, wal->result);
-        disk_failed(wal, wal->result);
+        if (wal->lacks_room && wal->failures == 0 && wal->ended_lsn == wal->synced_lsn)
+            lacked_room(wal);
+        else
+            disk_failed(wal, wal->result);
     } else if (wal->syncing_lsn != 0) {
         synced(wal);
     }
@@ -353,7 +229,8 @@ static bool group_is_synced(const struct lh_wal *wal, const struct lh__wal_group
            wal->held_bytes > LH_WAL_HELD_BYTES_MAX;
 }
 
-/* Submits the write of `group` (NULL: none) and, when `with_sync`, a sync behind it. */
+/* Submits the write of `group` (NULL: none), with room for it, and, when `with_sync`, a sync behind
+ * it. */
 static void submit(struct lh_wal *wal, struct lh__wal_group *group, bool with_sync)
 {
     struct lh__wal_segment *segment = wal->current;
@@ -361,13 +238,17 @@ static void submit(struct lh_wal *wal, struct lh__wal_group *group, bool with_sy
     wal->started_ns = wal->options.clock_ns();
     wal->writing = group;
     wal->result = 0;
+    wal->lacks_room = false;
     wal->syncing_lsn = 0;
     if (group != NULL) {
-        seal(wal, group);
-        if (segment->end + group->bytes.len > segment->bytes)
+        uint64_t end = segment->end + group->bytes.len;
+        wal->sealed_from = segment->chain;
+        lh__wal_group_seal(wal, group);
+        if (end > segment->bytes)
             wal->ops[n++] = (struct lh_disk_op){.kind = LH_DISK_ALLOCATE,
                                                 .file = segment->file,
-                                                .len = segment->end + group->bytes.len};
+                                                .offset = segment->bytes,
+                                                .len = end - segment->bytes};
         wal->ops[n++] = (struct lh_disk_op){.kind = LH_DISK_WRITE,
                                             .file = segment->file,
                                             .bytes = group->bytes.ptr,
@@ -388,12 +269,13 @@ static void submit(struct lh_wal *wal, struct lh__wal_group *group, bool with_sy
     lh_disk_submit(wal->options.disk, &wal->ops[0]);
 }
 
-/* Whether the current segment takes the group: an empty one takes any and grows. */
+/* Whether the current segment takes the group, and grows when its file is not that long yet. An
+ * empty one takes any. */
 static bool fits(const struct lh_wal *wal, const struct lh__wal_group *group)
 {
     const struct lh__wal_segment *segment = wal->current;
     return segment != NULL && (segment->end == LH__WAL_HEADER_BYTES ||
-                               segment->end + group->bytes.len <= segment->bytes);
+                               segment->end + group->bytes.len <= wal->options.segment_bytes);
 }
 
 /* Makes the next segment the current one. False: not now; its being ready flushes again. */
@@ -463,17 +345,6 @@ void lh_wal_sync(struct lh_wal *wal, void (*done)(int result, void *arg), void *
     wal->sync_done = done;
     wal->sync_arg = arg;
     lh_wal_flush(wal);
-}
-
-uint64_t lh_wal_due_ns(const struct lh_wal *wal)
-{
-    if (wal->in_flight > 0 || wal->next.is_needed)
-        return 0; /* its end flushes */
-    if (wal->failures >= 2)
-        return wal->groups != NULL ? wal->retry_ns : 0;
-    if (wal->unsynced_since_ns != 0)
-        return wal->unsynced_since_ns + wal->options.interval_ms * 1000000ull;
-    return 0;
 }
 
 bool lh_wal_is_idle(const struct lh_wal *wal)
@@ -576,13 +447,7 @@ void lh_wal_close(struct lh_wal *wal)
         return;
     assert(wal->in_flight == 0 && wal->next.state != LH__WAL_NEXT_PREPARING &&
            wal->removal.segment == NULL);
-    keep_groups(wal, 0);
-    while (wal->free_groups != NULL) {
-        struct lh__wal_group *next = wal->free_groups->next;
-        lh_buf_deinit(&wal->free_groups->bytes);
-        free(wal->free_groups);
-        wal->free_groups = next;
-    }
+    lh__wal_groups_deinit(wal);
     if (wal->current != NULL)
         lh_disk_close(wal->options.disk, wal->current->file);
     if (wal->next.segment != NULL)

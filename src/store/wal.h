@@ -105,13 +105,10 @@ LH_MUST_USE enum lh_status lh_wal_replay(struct lh_wal *wal, uint64_t after,
 /* Takes an entry into the group that gathers. Cannot fail: what goes wrong comes to `done`. */
 void lh_wal_append(struct lh_wal *wal, struct lh_wal_entry *entry);
 
-/* Starts what can start, and ends what can end: call once behind a turn's appends. `done` is called
+/* Starts what can start, and ends what can end: call once behind a turn's appends, and now and then
+ * for what is due by time (an interval's sync, the next try of a failed disk). `done` is called
  * from here and from lh_disk_run, and may append. */
 void lh_wal_flush(struct lh_wal *wal);
-
-/* When lh_wal_flush wants to be called again without a new entry (an interval sync is due, or a
- * failed disk may be tried again): nanoseconds of clock_ns; 0: never. */
-uint64_t lh_wal_due_ns(const struct lh_wal *wal);
 
 /* True when nothing gathers, is written or waits for a sync, or when the disk has failed and
  * nothing is being tried. */

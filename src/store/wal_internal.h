@@ -113,6 +113,7 @@ struct lh__wal_next {
     struct lh__wal_segment *segment;
     uint64_t again_ns; /* when it has failed: not ahead of need before this */
     bool is_needed;    /* a group waits for it */
+    bool grows;        /* there is no room for all of it: its file grows with its records */
     int result;
     unsigned in_flight;
     struct lh_disk_op ops[6];
@@ -133,7 +134,7 @@ struct lh__wal_removal {
     char temp[LH__WAL_PATH_BYTES];
 };
 
-/* ---- groups: wal.c ---- */
+/* ---- groups: wal_group.c ---- */
 
 /* Records that are written together. */
 struct lh__wal_group {
@@ -178,6 +179,9 @@ struct lh_wal {
     struct lh_disk_op ops[3];
     struct lh__wal_group *writing;
     uint64_t syncing_lsn; /* 0: it has no sync */
+    uint32_t sealed_from; /* the current segment's chain before the group */
+    bool lacks_room;      /* the segment could not grow for the group, ... */
+    bool was_tried;       /* ... nor the time before */
     uint64_t started_ns;
 
     /* Attempts that failed since the last that went well. The first is followed by one more at
@@ -209,6 +213,17 @@ struct lh_wal {
     uint64_t replay_lsn;  /* of the last record given */
     uint64_t replay_last; /* of the last that the first pass saw */
 };
+
+/* Takes an entry's record into the group that gathers and gives it its LSN. LH_LIMIT_EXCEEDED,
+ * LH_OUT_OF_MEMORY: it has none. */
+LH_MUST_USE enum lh_status lh__wal_gather(struct lh_wal *wal, struct lh_wal_entry *entry);
+/* Fills in what depends on where the records go: the current segment, behind its last record. */
+void lh__wal_group_seal(struct lh_wal *wal, struct lh__wal_group *group);
+/* The groups whose last record is synced go. */
+void lh__wal_groups_drop_synced(struct lh_wal *wal);
+/* Keeps the records up to `lsn`, all of them to be written anew. */
+void lh__wal_groups_keep(struct lh_wal *wal, uint64_t lsn);
+void lh__wal_groups_deinit(struct lh_wal *wal);
 
 /* Starts to make the next segment, or to make it again when it is ready under another sequence than
  * the next. The end of it, which may be at once when it fails, calls

@@ -6,7 +6,8 @@
  *    and renamed, be it new or reused; so a segment whose header is bad was damaged;
  *  - sequences in the folder have no gap: segments go oldest first, each after the folder that
  *    lacks the one before was synced;
- *  - the next segment's bytes are allocated before it is ready, so that taking it costs nothing. */
+ *  - the next segment's bytes are allocated before it is ready, so that taking it costs nothing,
+ *    as long as the disk has room for that; else its file grows with its records. */
 #include "store/wal_internal.h"
 
 #include <assert.h>
@@ -111,11 +112,20 @@ static void prepare_failed(struct lh_wal *wal, int result)
     lh__wal_prepared(wal, result);
 }
 
+static void make_next(struct lh_wal *wal, bool is_spare);
+
 /* The half-made file is gone, or could not be removed: then the next attempt empties it. */
 static void on_cleaned(struct lh_disk_op *op)
 {
     struct lh_wal *wal = op->arg;
-    prepare_failed(wal, wal->next.result);
+    struct lh__wal_next *next = &wal->next;
+    if (lh_disk_status(next->result) != LH_NO_SPACE || next->grows) {
+        prepare_failed(wal, next->result);
+        return;
+    }
+    lh_disk_close(wal->options.disk, next->segment->file);
+    next->grows = true;
+    make_next(wal, false);
 }
 
 static void on_prepared(struct lh_disk_op *op)
@@ -133,11 +143,15 @@ static void on_prepared(struct lh_disk_op *op)
         return;
     }
     next->state = LH__WAL_NEXT_READY;
+    if (next->grows)
+        lh_log_line(wal->options.log, LH_LOG_WARN,
+                    "no room to allocate a log segment: it grows as it is written",
+                    LH_LOG_TEXT("file", next->path));
     lh__wal_prepared(wal, 0);
 }
 
-/* A reused file's blocks are there already; a new one's are allocated. One that has the name of a
- * segment, `from`, loses it first. */
+/* A reused file's blocks are there already; a new one's are allocated when `is_new`. One that has
+ * the name of a segment, `from`, loses it first. */
 static void submit_prepare(struct lh_wal *wal, bool is_new, const char *from)
 {
     struct lh__wal_next *next = &wal->next;
@@ -176,7 +190,8 @@ static void describe_next(struct lh_wal *wal, struct lh__wal_segment *segment)
     lh__wal_header_encode(wal->crc, &header, wal->next.block);
     *segment = (struct lh__wal_segment){.sequence = header.sequence,
                                         .end = LH__WAL_HEADER_BYTES,
-                                        .bytes = wal->options.segment_bytes,
+                                        .bytes = wal->next.grows ? LH__WAL_HEADER_BYTES
+                                                                 : wal->options.segment_bytes,
                                         .synced = LH__WAL_HEADER_BYTES,
                                         .file = segment->file,
                                         .crc = lh__wal_segment_crc(wal->crc, header.seed)};
@@ -195,12 +210,29 @@ static void prepare_again(struct lh_wal *wal)
     submit_prepare(wal, false, next->from);
 }
 
+/* From the spare file that `temp` names, or anew. */
+static void make_next(struct lh_wal *wal, bool is_spare)
+{
+    struct lh__wal_next *next = &wal->next;
+    if (!is_spare)
+        lh__wal_path(wal->next_sequence, ".tmp", next->temp);
+    int result =
+        lh_disk_open(wal->options.disk, next->temp,
+                     is_spare ? LH_DISK_OPEN_REUSE : LH_DISK_OPEN_NEW, &next->segment->file);
+    if (result != 0) {
+        next->segment->file = -1;
+        prepare_failed(wal, result);
+        return;
+    }
+    describe_next(wal, next->segment);
+    submit_prepare(wal, !is_spare && !next->grows, NULL);
+}
+
 void lh__wal_prepare(struct lh_wal *wal)
 {
     struct lh__wal_next *next = &wal->next;
     bool was_ready = next->state == LH__WAL_NEXT_READY;
     bool is_spare = wal->spare_count > 0;
-    int result;
     assert(next->state != LH__WAL_NEXT_PREPARING);
     next->state = LH__WAL_NEXT_PREPARING;
     if (was_ready) {
@@ -212,17 +244,10 @@ void lh__wal_prepare(struct lh_wal *wal)
         prepare_failed(wal, -ENOMEM);
         return;
     }
-    lh__wal_path(is_spare ? wal->spares[--wal->spare_count] : wal->next_sequence, ".tmp",
-                 next->temp);
-    result = lh_disk_open(wal->options.disk, next->temp,
-                          is_spare ? LH_DISK_OPEN_REUSE : LH_DISK_OPEN_NEW, &next->segment->file);
-    if (result != 0) {
-        next->segment->file = -1;
-        prepare_failed(wal, result);
-        return;
-    }
-    describe_next(wal, next->segment);
-    submit_prepare(wal, !is_spare, NULL);
+    next->grows = false;
+    if (is_spare)
+        lh__wal_path(wal->spares[--wal->spare_count], ".tmp", next->temp);
+    make_next(wal, is_spare);
 }
 
 void lh__wal_advance(struct lh_wal *wal)

@@ -303,6 +303,21 @@ def add_until_refused(index, items):
     raise AssertionError("the disk was never full")
 
 
+def fill_up(index, items):
+    """Takes what room there is left for smaller changes: single adds, then deletes, which are the
+    smallest."""
+    for number in range(90000, 91000):
+        if index.try_add([item_of(f"c0-{number}", number, 1)]).status != 200:
+            break
+        items[f"c0-{number}"] = 1
+    for item_id in list(items)[-1000:]:
+        answer = index.delete(item_id)
+        if answer.status != 204:
+            return answer
+        del items[item_id]
+    raise AssertionError("the disk was never full to the last byte")
+
+
 def check_refusing(server, client, items, answer, status, code):
     """A refused change was not made; searches go on, all the others too."""
     assert (answer.status, answer.code) == (status, code), (answer.status, answer.body)
@@ -342,8 +357,41 @@ def test_a_full_disk_refuses_changes_until_there_is_space(small_disk, io):
         items = {}
         with server.client() as client:
             index = client.create("a", DIMENSION, distance="euclidean", m=4, ef_construction=20)
-            answer = add_until_refused(index, items)
+            assert add_until_refused(index, items).status == 507
+            answer = fill_up(index, items)
             check_refusing(server, client, items, answer, 507, "no_space")
+            mount(small_disk, "size=64m", MS_REMOUNT)
+            check_working(client, items)
+        check_after_kill(server, small_disk, items, *sets)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("io", ["auto", "blocking"])
+def test_a_disk_smaller_than_a_segment_takes_what_fits(small_disk, io):
+    sets = f"server.io={io}", "vectord.log_segment_bytes=64MiB"
+    server = start(small_disk, *sets)
+    try:
+        items = {}
+        with server.client() as client:
+            index = client.create("a", DIMENSION, distance="euclidean", m=4, ef_construction=20)
+            answer = add_until_refused(index, items)
+            assert (answer.status, answer.code) == (507, "no_space")
+            assert len(items) * 32 > 1 << 20  # vectors alone: the log has most of the 3 MiB
+            large = [item_of(f"c1-{number}", number, 1) for number in range(2000)]
+            for number in range(20):  # one that is too large leaves room for a smaller one
+                assert index.try_add(large).status == 507
+                if index.try_add([item_of(f"c2-{number}", number, 1)]).status != 200:
+                    break
+                items[f"c2-{number}"] = 1
+            assert number > 2
+            assert fill_up(index, items).status == 507
+            assert contents(client)["a"] == items
+        server.kill()
+        server = start(small_disk, *sets)  # without a byte to spare
+        with server.client() as client:
+            assert contents(client)["a"] == items
+            assert client.index("a").delete("c0-9").status == 507
             mount(small_disk, "size=64m", MS_REMOUNT)
             check_working(client, items)
         check_after_kill(server, small_disk, items, *sets)

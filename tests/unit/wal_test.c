@@ -69,12 +69,13 @@ static void interval_entries_end_when_written_and_are_synced_in_time(void **stat
     commit_all(log);
     assert_int_equal(lh_counter_get(&metrics->syncs), 0);
     assert_false(lh_wal_is_idle(log->wal));
-    assert_int_equal(lh_wal_due_ns(log->wal), test_now_ns + 50 * 1000000ull);
-    test_now_ns = lh_wal_due_ns(log->wal);
+    test_now_ns += 50 * 1000000ull - 1;
+    test_settle(log);
+    assert_int_equal(lh_counter_get(&metrics->syncs), 0);
+    test_now_ns++;
     test_settle(log);
     assert_int_equal(lh_counter_get(&metrics->syncs), 1);
     assert_true(lh_wal_is_idle(log->wal));
-    assert_int_equal(lh_wal_due_ns(log->wal), 0);
     test_log_destroy(log);
 }
 
@@ -407,6 +408,41 @@ static void a_full_disk_fails_entries_with_no_space_and_works_when_there_is_some
     test_log_destroy(log);
 }
 
+static uint32_t commit(struct test_log *log, uint32_t bytes)
+{
+    uint32_t number = test_append(log, LH_DURABILITY_COMMIT, bytes);
+    test_settle(log);
+    assert_int_equal(log->ended, log->count);
+    return number;
+}
+
+static void on_a_disk_smaller_than_a_segment_all_that_fits_is_taken(void **state)
+{
+    struct test_log *log = test_log_create(16);
+    struct test_found found;
+    uint64_t space = TEST_SEGMENT_BYTES - 1;
+    uint32_t rounds = 0;
+    lh_sim_disk_set_space(log->sim, space);
+    for (; log->failed == 0; rounds++)
+        commit(log, 200);
+    /* A header for the segment, one for the next, and then records to the last byte. */
+    assert_true(log->ended_lsn * 200 > space - 2 * 4096 - 3000);
+    for (rounds = 0; rounds < 50; rounds++) /* refusals take nothing */
+        assert_int_equal(log->entries[commit(log, 4000)]->entry.status, LH_NO_SPACE);
+    lh_sim_disk_set_space(log->sim, space + 400);
+    assert_int_equal(log->entries[commit(log, 4000)]->entry.status, LH_NO_SPACE);
+    assert_int_equal(log->entries[commit(log, 200)]->entry.status, LH_OK); /* at once */
+    restart(log, &found);
+    assert_int_equal(found.told, log->ended_lsn);
+    assert_int_equal(found.summary.torn_bytes, 0);
+    lh_sim_disk_set_space(log->sim, UINT64_MAX);
+    for (rounds = 0; rounds < 100; rounds++)
+        assert_int_equal(log->entries[commit(log, 3000)]->entry.status, LH_OK);
+    restart(log, &found);
+    assert_int_equal(found.told, log->ended_lsn);
+    test_log_destroy(log);
+}
+
 static void what_ended_before_the_disk_failed_is_written_when_it_works_again(void **state)
 {
     struct test_log *log = test_log_create(15);
@@ -422,9 +458,11 @@ static void what_ended_before_the_disk_failed_is_written_when_it_works_again(voi
     assert_int_equal(log->failed, 1);
     assert_int_equal(log->entries[2]->entry.status, LH_DISK_FAILED);
     lh_sim_disk_clear_fault(log->sim);
-    test_now_ns = lh_wal_due_ns(log->wal); /* the log itself asks to be flushed again */
+    test_settle(log); /* not at once */
+    assert_int_equal(lh_counter_get(&lh_wal_metrics(log->wal)->records), 2);
+    test_now_ns += LH_WAL_RETRY_MS * 1000000ull;
     test_settle(log);
-    assert_int_equal(lh_wal_due_ns(log->wal), 0);
+    assert_true(lh_wal_is_idle(log->wal));
     lh_wal_close(log->wal);
     lh_sim_disk_crash(log->sim);
     test_reopen(log, &found);
@@ -450,6 +488,7 @@ int main(void)
         cmocka_unit_test(a_torn_group_is_cut_though_good_records_are_behind_the_bad_one),
         cmocka_unit_test(a_version_that_is_not_known_is_refused_by_name),
         cmocka_unit_test(a_full_disk_fails_entries_with_no_space_and_works_when_there_is_some),
+        cmocka_unit_test(on_a_disk_smaller_than_a_segment_all_that_fits_is_taken),
         cmocka_unit_test(what_ended_before_the_disk_failed_is_written_when_it_works_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
