@@ -40,6 +40,13 @@
 #define LH_WAL_RETRY_MS       200u /* a failed disk is tried again this often */
 #define LH_WAL_SCAN_BYTES_MAX (1u << 30) /* checksummed in the search behind a bad record */
 
+/* SQL. */
+#define LH_SQL_BYTES_MAX     (1u << 20) /* one statement; its syntax tree is some 50 times that */
+#define LH_SQL_NODES_MAX     200000u    /* of its syntax tree: planning takes what binding does */
+#define LH_SQL_TABLES_MAX    128u /* named in it: the join order of more is not to be had in time */
+#define LH_SQL_SERIES_MAX    10000 /* elements of a list made by range() in each row */
+#define LH_SQL_FORMAT_DIGITS 3u    /* of a width in a format: printf('%999d') is the widest */
+
 /* HTTP. */
 #define LH_HEADER_BYTES_MAX       16384u /* one request's header block */
 #define LH_TARGET_BYTES_MAX       8192u  /* the request target */

@@ -17,12 +17,15 @@ extern "C" {
     XX(LIMIT_EXCEEDED, limit_exceeded, 400, "a field is beyond its limit")                        \
     XX(DIMENSION_MISMATCH, dimension_mismatch, 400, "the vector has another dimension")           \
     XX(INVALID_CURSOR, invalid_cursor, 400, "the cursor was not made by this index")              \
+    XX(INVALID_SQL, invalid_sql, 400, "the statement is not valid")                               \
+    XX(SQL_NOT_ALLOWED, sql_not_allowed, 400, "the statement asks for what is not allowed")       \
     XX(UNAUTHORIZED, unauthorized, 401, "a bearer token is needed")                               \
     XX(FORBIDDEN, forbidden, 403, "the token does not allow this")                                \
     XX(NOT_FOUND, not_found, 404, "no such route")                                                \
     XX(INDEX_NOT_FOUND, index_not_found, 404, "index not found")                                  \
     XX(ITEM_NOT_FOUND, item_not_found, 404, "item not found")                                     \
     XX(KEY_NOT_FOUND, key_not_found, 404, "no object has this key")                               \
+    XX(DATASET_NOT_FOUND, dataset_not_found, 404, "dataset not found")                            \
     XX(METHOD_NOT_ALLOWED, method_not_allowed, 405, "the route has no such method")               \
     XX(REQUEST_TIMEOUT, request_timeout, 408, "the request did not arrive in time")               \
     XX(INDEX_ALREADY_EXISTS, index_already_exists, 409, "an index of this name exists")           \

@@ -20,10 +20,13 @@ namespace
 {
 
 using iterator = simdjson::dom::array::iterator;
+using member_iterator = simdjson::dom::object::iterator;
 
 static_assert(sizeof(element) == sizeof(struct lh_json), "two words");
 static_assert(sizeof(iterator) == sizeof(struct lh_json), "two words");
 static_assert(std::is_trivially_copyable<element>::value, "carried as bytes");
+static_assert(sizeof(member_iterator) == sizeof(struct lh_json), "two words");
+static_assert(std::is_trivially_copyable<member_iterator>::value, "carried as bytes");
 static_assert(std::is_trivially_copyable<iterator>::value, "carried as bytes");
 
 struct lh_json pack(const element &e)
@@ -40,12 +43,12 @@ element unpack(struct lh_json value)
     return e;
 }
 
-iterator unpack_iterator(const void *const words[2])
+/* An iterator cannot be made empty: one is made of its bytes. */
+template <typename Iterator> Iterator unpack_iterator(const void *const words[2])
 {
-    /* An iterator cannot be made empty: start from one of some document, and overwrite it. */
-    alignas(iterator) unsigned char bytes[sizeof(iterator)];
+    alignas(Iterator) unsigned char bytes[sizeof(Iterator)];
     std::memcpy(bytes, words, sizeof bytes);
-    return *reinterpret_cast<iterator *>(bytes);
+    return *reinterpret_cast<Iterator *>(bytes);
 }
 
 } // namespace
@@ -118,6 +121,21 @@ extern "C" bool lh_json_as_str(struct lh_json value, struct lh_str *out)
     return true;
 }
 
+extern "C" bool lh_json_as_bool(struct lh_json value, bool *out)
+{
+    return unpack(value).get_bool().get(*out) == simdjson::SUCCESS;
+}
+
+extern "C" bool lh_json_as_i64(struct lh_json value, int64_t *out)
+{
+    return unpack(value).get_int64().get(*out) == simdjson::SUCCESS;
+}
+
+extern "C" bool lh_json_is_null(struct lh_json value)
+{
+    return unpack(value).is_null();
+}
+
 extern "C" struct lh_json_iter lh_json_elements(struct lh_json array)
 {
     struct lh_json_iter iter = {};
@@ -135,11 +153,43 @@ extern "C" bool lh_json_next(struct lh_json_iter *iter, struct lh_json *out)
     if (std::memcmp(iter->at, iter->end, sizeof iter->at) == 0) {
         return false;
     }
-    iterator at = unpack_iterator(iter->at);
+    iterator at = unpack_iterator<iterator>(iter->at);
     *out = pack(*at);
     ++at;
     std::memcpy(iter->at, &at, sizeof iter->at);
     return true;
+}
+
+extern "C" struct lh_json_iter lh_json_members(struct lh_json object)
+{
+    struct lh_json_iter iter = {};
+    simdjson::dom::object members;
+    if (unpack(object).get_object().get(members) == simdjson::SUCCESS) {
+        member_iterator begin = members.begin(), end = members.end();
+        std::memcpy(iter.at, &begin, sizeof iter.at);
+        std::memcpy(iter.end, &end, sizeof iter.end);
+    }
+    return iter;
+}
+
+extern "C" bool lh_json_member(struct lh_json_iter *iter, struct lh_str *name,
+                               struct lh_json *value)
+{
+    if (std::memcmp(iter->at, iter->end, sizeof iter->at) == 0) {
+        return false;
+    }
+    member_iterator at = unpack_iterator<member_iterator>(iter->at);
+    std::string_view key = at.key();
+    *name = {key.data(), key.size()};
+    *value = pack(at.value());
+    ++at;
+    std::memcpy(iter->at, &at, sizeof iter->at);
+    return true;
+}
+
+extern "C" bool lh_json_is_object(struct lh_json value)
+{
+    return unpack(value).is_object();
 }
 
 extern "C" uint32_t lh_json_count(struct lh_json array)

@@ -1,5 +1,6 @@
-/* JSON documents read as a tree, for the command-line client (simdjson's DOM). The server's bodies
- * are read on demand instead (decode.h). */
+/* JSON documents read as a tree (simdjson's DOM): for the command-line client, and for what DuckDB
+ * says of a statement. The server's bodies are read on demand instead (decode.h). At most 1,024
+ * levels deep. */
 #ifndef LH_EXT_JSON_READ_H
 #define LH_EXT_JSON_READ_H
 
@@ -36,10 +37,19 @@ bool lh_json_get_u64(struct lh_json object, const char *name, uint64_t *out);
 bool lh_json_get_f64(struct lh_json object, const char *name, double *out);
 bool lh_json_as_f64(struct lh_json value, double *out);
 bool lh_json_as_str(struct lh_json value, struct lh_str *out);
+bool lh_json_as_bool(struct lh_json value, bool *out);
+bool lh_json_as_i64(struct lh_json value, int64_t *out);
+bool lh_json_is_null(struct lh_json value);
 
 /* Starts on the elements of an array; of anything else, there are none. */
 struct lh_json_iter lh_json_elements(struct lh_json array);
 bool lh_json_next(struct lh_json_iter *iter, struct lh_json *out);
+
+/* Starts on the members of an object; of anything else, there are none. Only for lh_json_member. */
+struct lh_json_iter lh_json_members(struct lh_json object);
+bool lh_json_member(struct lh_json_iter *iter, struct lh_str *name, struct lh_json *value);
+
+bool lh_json_is_object(struct lh_json value);
 
 /* How many elements an array has; 0 for anything else. */
 uint32_t lh_json_count(struct lh_json array);

@@ -52,7 +52,20 @@ char *write_f32(char *at, float value)
     return std::to_chars(at, at + float_text_max, value).ptr;
 }
 
+constexpr size_t double_text_max = 32; /* "-2.2250738585072014e-308" */
+
 } // namespace
+
+extern "C" void lh_number_append_f64(struct lh_buf *buf, double value)
+{
+    char text[double_text_max];
+    assert(std::isfinite(value));
+    if (value == 0 && std::signbit(value)) {
+        lh_buf_append(buf, "-0.0", 4); /* as above */
+        return;
+    }
+    lh_buf_append(buf, text, (size_t)(std::to_chars(text, text + sizeof text, value).ptr - text));
+}
 
 extern "C" void lh_number_append_f32(struct lh_buf *buf, float value)
 {

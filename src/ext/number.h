@@ -1,4 +1,5 @@
-/* Numbers out: the shortest decimal text that reads back as the same float32 (std::to_chars). */
+/* Numbers out: the shortest decimal text that reads back as the same float32 or double
+ * (std::to_chars). */
 #ifndef LH_EXT_NUMBER_H
 #define LH_EXT_NUMBER_H
 
@@ -10,6 +11,8 @@ extern "C" {
 
 /* `value` must be finite: JSON has no other. */
 void lh_number_append_f32(struct lh_buf *buf, float value);
+
+void lh_number_append_f64(struct lh_buf *buf, double value);
 
 /* `[1,2.5,...]` */
 void lh_number_append_f32_array(struct lh_buf *buf, const float *values, uint32_t count);

@@ -1,0 +1,96 @@
+/* The interface in a build without DuckDB (see CMakeLists.txt): every call says how to get it. */
+#include "sql/sql.h"
+
+static enum lh_status absent(struct lh_error *error)
+{
+    return lh_error_set(error, LH_NOT_IMPLEMENTED,
+                        "built without DuckDB: tools/setup fetches it with npm, then configure and "
+                        "build again");
+}
+
+const char *lh_sql_version(void)
+{
+    return NULL;
+}
+
+enum lh_status lh_sql_open(const struct lh_sql_options *options, struct lh_sql **sql,
+                           struct lh_error *error)
+{
+    return absent(error);
+}
+
+void lh_sql_close(struct lh_sql *sql)
+{
+}
+
+enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session **session,
+                                     struct lh_error *error)
+{
+    return absent(error);
+}
+
+void lh_sql_session_destroy(struct lh_sql_session *session)
+{
+}
+
+enum lh_status lh_sql_execute(struct lh_sql_session *session, const char *text,
+                              struct lh_error *error)
+{
+    return absent(error);
+}
+
+enum lh_status lh_sql_start(struct lh_sql_session *session, const struct lh_sql_gate *gate,
+                            struct lh_str text, const struct lh_json *params,
+                            struct lh_sql_query **query, struct lh_sql_fault *fault,
+                            struct lh_error *error)
+{
+    return absent(error);
+}
+
+enum lh_status lh_sql_fetch(struct lh_sql_query *query, uint64_t *rows, struct lh_error *error)
+{
+    return absent(error);
+}
+
+void lh_sql_interrupt(struct lh_sql_session *session)
+{
+}
+
+void lh_sql_resume(struct lh_sql_session *session)
+{
+}
+
+void lh_sql_finish(struct lh_sql_query *query)
+{
+}
+
+uint32_t lh_sql_column_count(const struct lh_sql_query *query)
+{
+    return 0;
+}
+
+const char *lh_sql_column_name(const struct lh_sql_query *query, uint32_t column)
+{
+    return "";
+}
+
+const char *lh_sql_column_type(const struct lh_sql_query *query, uint32_t column)
+{
+    return "";
+}
+
+void lh_sql_append_row_array(struct lh_sql_query *query, uint64_t row, struct lh_buf *out)
+{
+}
+
+void lh_sql_append_row_object(struct lh_sql_query *query, uint64_t row, struct lh_buf *out)
+{
+}
+
+void lh_sql_append_row_csv(struct lh_sql_query *query, uint64_t row, struct lh_buf *out)
+{
+}
+
+void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *out)
+{
+}

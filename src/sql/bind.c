@@ -1,0 +1,84 @@
+/* Parameters of a statement: JSON values become DuckDB's. The session's thread. */
+#include "sql/sql_internal.h"
+
+#include <stdlib.h>
+
+/* NULL: it is an object, or there is no memory. */
+static duckdb_value make_value(struct lh_json json);
+
+/* A list takes the type of its first element that is not null; the others are cast to it. */
+static duckdb_value make_list(struct lh_json json)
+{
+    uint32_t count = lh_json_count(json);
+    duckdb_value *values = calloc(count > 0 ? count : 1, sizeof *values);
+    duckdb_logical_type type = NULL;
+    duckdb_value list = NULL;
+    struct lh_json element;
+    uint32_t made = 0;
+    if (values == NULL)
+        return NULL;
+    for (struct lh_json_iter iter = lh_json_elements(json); lh_json_next(&iter, &element);) {
+        values[made] = make_value(element);
+        if (values[made] == NULL)
+            goto done;
+        made++;
+    }
+    for (uint32_t i = 0; i < made && type == NULL; i++)
+        if (!duckdb_is_null_value(values[i]))
+            type = duckdb_get_value_type(values[i]); /* the value's own: not to be destroyed */
+    duckdb_logical_type none = duckdb_create_logical_type(DUCKDB_TYPE_SQLNULL);
+    list = duckdb_create_list_value(type != NULL ? type : none, values, count);
+    duckdb_destroy_logical_type(&none);
+done:
+    for (uint32_t i = 0; i < made; i++)
+        duckdb_destroy_value(&values[i]);
+    free(values);
+    return list;
+}
+
+static duckdb_value make_value(struct lh_json json)
+{
+    struct lh_str text;
+    double number;
+    int64_t integer;
+    bool truth;
+    if (lh_json_is_null(json))
+        return duckdb_create_null_value();
+    if (lh_json_as_bool(json, &truth))
+        return duckdb_create_bool(truth);
+    if (lh_json_as_i64(json, &integer))
+        return duckdb_create_int64(integer);
+    if (lh_json_as_f64(json, &number))
+        return duckdb_create_double(number);
+    if (lh_json_as_str(json, &text))
+        return duckdb_create_varchar_length(text.ptr, text.len);
+    return lh_json_is_object(json) ? NULL : make_list(json);
+}
+
+enum lh_status lh__sql_bind(duckdb_prepared_statement prepared, const struct lh_json *params,
+                            struct lh_error *error)
+{
+    uint64_t wanted = duckdb_nparams(prepared);
+    uint64_t given = params != NULL ? lh_json_count(*params) : 0;
+    struct lh_json element;
+    uint64_t at = 0;
+    if (wanted != given)
+        return lh_error_set(error, LH_INVALID_ARGUMENT,
+                            "params: %llu given, the statement has %llu", (unsigned long long)given,
+                            (unsigned long long)wanted);
+    if (params == NULL)
+        return LH_OK;
+    for (struct lh_json_iter iter = lh_json_elements(*params); lh_json_next(&iter, &element);) {
+        duckdb_value value = make_value(element);
+        if (value == NULL)
+            return lh_error_set(error, LH_INVALID_ARGUMENT,
+                                "params[%llu]: null, booleans, numbers, strings and lists of one "
+                                "type can be bound",
+                                (unsigned long long)at);
+        duckdb_state state = duckdb_bind_value(prepared, ++at, value);
+        duckdb_destroy_value(&value);
+        if (state != DuckDBSuccess)
+            return lh__sql_error(duckdb_prepare_error(prepared), NULL, error);
+    }
+    return LH_OK;
+}

@@ -1,0 +1,211 @@
+/* Instances and sessions: opening DuckDB and closing it to the world. The thread that calls.
+ *
+ * One process, no threads of DuckDB's own (threads=1), no extension that is not in the library, no
+ * file but those of one folder, and a configuration that is locked before the first statement of a
+ * user. The gate (gate.c) stops what is possible all the same. */
+#include "sql/sql_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *lh_sql_version(void)
+{
+    const char *version = duckdb_library_version();
+    return *version == 'v' ? version + 1 : version;
+}
+
+/* ---- errors ---- */
+
+static bool is_interrupt(struct lh_str kind)
+{
+    return lh_str_eq(kind, LH_STR("Interrupt")) || lh_str_eq(kind, LH_STR("INTERRUPT"));
+}
+
+static enum lh_status tell(struct lh_json root, struct lh_sql_fault *fault, struct lh_error *error)
+{
+    struct lh_str kind = LH_STR(""), message = LH_STR(""), position;
+    uint64_t offset;
+    lh_json_get_str(root, "exception_type", &kind);
+    lh_json_get_str(root, "exception_message", &message);
+    const char *end = message.len > 0 ? memchr(message.ptr, '\n', message.len) : NULL;
+    if (end != NULL)
+        message.len = (size_t)(end - message.ptr);
+    if (fault != NULL && lh_json_get_str(root, "position", &position) &&
+        lh_str_to_u64(position, &offset))
+        *fault = (struct lh_sql_fault){.has_offset = true, .offset = offset};
+    enum lh_status status = LH_INVALID_SQL;
+    if (is_interrupt(kind))
+        status = LH_CLOSED;
+    else if (lh_str_eq(kind, LH_STR("Out of Memory")))
+        status = LH_OUT_OF_MEMORY;
+    else if (lh_str_eq(kind, LH_STR("IO")))
+        status = LH_IO;
+    return lh_error_set(error, status, "%.*s", (int)(message.len < 150 ? message.len : 150),
+                        message.ptr);
+}
+
+enum lh_status lh__sql_error(const char *text, struct lh_sql_fault *fault, struct lh_error *error)
+{
+    struct lh_json_doc *doc;
+    struct lh_json root;
+    if (text == NULL)
+        return lh_error_set(error, LH_INVALID_SQL, "DuckDB gave no reason");
+    if (lh_json_doc_create(lh_str_of(text), &doc, &root, error) != LH_OK)
+        return lh_error_set(error, LH_INVALID_SQL, "%.150s", text);
+    enum lh_status status = tell(root, fault, error);
+    lh_json_doc_destroy(doc);
+    return status;
+}
+
+/* ---- text ---- */
+
+static void append_quoted(struct lh_buf *out, struct lh_str text, char quote)
+{
+    lh_buf_append_char(out, quote);
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == quote)
+            lh_buf_append_char(out, quote);
+        lh_buf_append_char(out, text.ptr[i]);
+    }
+    lh_buf_append_char(out, quote);
+}
+
+void lh_sql_append_identifier(struct lh_buf *out, struct lh_str name)
+{
+    append_quoted(out, name, '"');
+}
+
+void lh_sql_append_literal(struct lh_buf *out, struct lh_str text)
+{
+    append_quoted(out, text, '\'');
+}
+
+/* ---- the instance ---- */
+
+static enum lh_status configure(duckdb_config config, const struct lh_sql_options *options,
+                                struct lh_error *error)
+{
+    char memory[32], spill[32];
+    snprintf(memory, sizeof memory, "%" PRIu64 "B", options->memory_bytes);
+    snprintf(spill, sizeof spill, "%" PRIu64 "B", options->spill_bytes);
+    const char *const settings[][2] = {
+        {"threads", "1"}, /* a query runs on the thread that asks */
+        {"memory_limit", memory},
+        {"temp_directory", options->spill_folder},
+        {"max_temp_directory_size", spill},
+        {"autoinstall_known_extensions", "false"},
+        {"autoload_known_extensions", "false"},
+        {"allow_community_extensions", "false"},
+        {"allow_unsigned_extensions", "false"},
+        {"allow_persistent_secrets", "false"},
+        {"errors_as_json", "true"}, /* with the position in the statement */
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (duckdb_set_config(config, settings[i][0], settings[i][1]) != DuckDBSuccess)
+            return lh_error_set(error, LH_IO, "DuckDB %s does not know the setting %s",
+                                lh_sql_version(), settings[i][0]);
+    return LH_OK;
+}
+
+/* What can only be set once the instance is there, and last of all its lock. */
+static enum lh_status lock(struct lh_sql *sql, const struct lh_sql_options *options,
+                           struct lh_error *error)
+{
+    struct lh_sql_session *session;
+    struct lh_buf text = LH_BUF_EMPTY;
+    enum lh_status status = lh_sql_session_create(sql, &session, error);
+    if (status != LH_OK)
+        return status;
+    lh_buf_append_str(&text, LH_STR("SET allowed_directories=["));
+    lh_sql_append_literal(&text, lh_str_of(options->folder));
+    lh_buf_append_str(&text, LH_STR("]; SET enable_external_access=false; "
+                                    "SET lock_configuration=true;"));
+    lh_buf_append_char(&text, '\0');
+    status = lh_buf_failed(&text) ? lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory")
+                                  : lh_sql_execute(session, text.ptr, error);
+    lh_buf_deinit(&text);
+    lh_sql_session_destroy(session);
+    return status;
+}
+
+static enum lh_status open_database(struct lh_sql *sql, duckdb_config config,
+                                    struct lh_error *error)
+{
+    char *reason = NULL;
+    if (duckdb_open_ext(NULL, &sql->database, config, &reason) == DuckDBSuccess)
+        return LH_OK;
+    enum lh_status status = lh__sql_error(reason, NULL, error);
+    duckdb_free(reason);
+    return status == LH_INVALID_SQL ? LH_IO : status;
+}
+
+enum lh_status lh_sql_open(const struct lh_sql_options *options, struct lh_sql **sql,
+                           struct lh_error *error)
+{
+    duckdb_config config = NULL;
+    struct lh_sql *made = calloc(1, sizeof *made);
+    enum lh_status status = LH_OUT_OF_MEMORY;
+    if (made == NULL || duckdb_create_config(&config) != DuckDBSuccess)
+        lh_error_set(error, status, "not enough memory for DuckDB");
+    else
+        status = configure(config, options, error);
+    if (status == LH_OK)
+        status = open_database(made, config, error);
+    if (config != NULL)
+        duckdb_destroy_config(&config);
+    if (status == LH_OK)
+        status = lock(made, options, error);
+    if (status == LH_OK)
+        *sql = made;
+    else if (made != NULL)
+        lh_sql_close(made);
+    return status;
+}
+
+void lh_sql_close(struct lh_sql *sql)
+{
+    duckdb_close(&sql->database);
+    free(sql);
+}
+
+/* ---- sessions ---- */
+
+enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session **session,
+                                     struct lh_error *error)
+{
+    struct lh_sql_session *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for a session");
+    made->sql = sql;
+    if (duckdb_connect(sql->database, &made->connection) != DuckDBSuccess) {
+        free(made);
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
+    }
+    if (duckdb_prepare(made->connection, "SELECT json_serialize_sql($1::VARCHAR)",
+                       &made->serialize) != DuckDBSuccess) {
+        enum lh_status status = lh__sql_error(duckdb_prepare_error(made->serialize), NULL, error);
+        lh_sql_session_destroy(made);
+        return status;
+    }
+    *session = made;
+    return LH_OK;
+}
+
+void lh_sql_session_destroy(struct lh_sql_session *session)
+{
+    duckdb_destroy_prepare(&session->serialize);
+    duckdb_disconnect(&session->connection);
+    free(session);
+}
+
+enum lh_status lh_sql_execute(struct lh_sql_session *session, const char *text,
+                              struct lh_error *error)
+{
+    duckdb_result result;
+    enum lh_status status = LH_OK;
+    if (duckdb_query(session->connection, text, &result) != DuckDBSuccess)
+        status = lh__sql_error(duckdb_result_error(&result), NULL, error);
+    duckdb_destroy_result(&result);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* Between the files that know DuckDB. */
+#ifndef LH_SQL_SQL_INTERNAL_H
+#define LH_SQL_SQL_INTERNAL_H
+
+#include "base/metrics.h"
+#include "sql/sql.h"
+#include <duckdb.h>
+
+struct lh_sql {
+    duckdb_database database;
+};
+
+struct lh_sql_session {
+    struct lh_sql *sql;
+    duckdb_connection connection;
+    duckdb_prepared_statement serialize; /* the gate's: a statement's text to its syntax tree */
+    struct lh_counter interrupted;       /* 1: until resumed; any thread sets it */
+};
+
+struct lh_sql__column {
+    const char *name; /* the result's */
+    char *type;       /* as SQL; owned */
+    duckdb_logical_type logical;
+    duckdb_vector vector; /* of the chunk */
+};
+
+struct lh_sql_query {
+    struct lh_sql_session *session;
+    duckdb_prepared_statement prepared;
+    duckdb_result result;
+    bool has_result;
+    duckdb_data_chunk chunk;
+    uint32_t column_count;
+    struct lh_sql__column *columns;
+};
+
+/* What DuckDB's error (JSON, see instance.c) means, into `error` and, when not NULL, `fault`. */
+enum lh_status lh__sql_error(const char *text, struct lh_sql_fault *fault, struct lh_error *error);
+
+/* Whether somebody wants the session's query to end; says so. */
+bool lh__sql_is_interrupted(const struct lh_sql_session *session, struct lh_error *error);
+
+/* Binds the elements of the JSON array `params`. */
+LH_MUST_USE enum lh_status lh__sql_bind(duckdb_prepared_statement prepared,
+                                        const struct lh_json *params, struct lh_error *error);
+
+/* The name of a type in SQL. NULL: no memory. */
+char *lh__sql_type_name(duckdb_logical_type type);
+
+/* Appends a value as JSON. */
+void lh__sql_append_value(struct lh_buf *out, duckdb_vector vector, duckdb_logical_type type,
+                          uint64_t row);
+
+#endif
