@@ -23,7 +23,8 @@ static const char usage[] =
     "      --version             print the version and exit\n"
     "  -h, --help                print this and exit\n"
     "\n"
-    "SIGTERM stops it after the requests in flight; a second one at once.\n"
+    "SIGTERM stops it after the requests in flight; a second one at once. SIGHUP makes it read\n"
+    "its files again.\n"
     "Exit status: 0 stopped in order, 1 failed, 2 a mistake in the flags or the configuration.\n";
 
 /* Where the values of a file go. */
@@ -94,6 +95,23 @@ static enum lh_status configure(struct lh_config *config, int argc, char **argv,
     return status;
 }
 
+struct arguments {
+    int argc;
+    char **argv;
+};
+
+static enum lh_status reconfigure(void *arg, struct lh_config **config, struct lh_error *error)
+{
+    const struct arguments *arguments = arg;
+    enum lh_status status = lh_config_create(config);
+    if (status != LH_OK)
+        return lh_error_set(error, status, "not enough memory for the configuration");
+    status = configure(*config, arguments->argc, arguments->argv, error);
+    if (status != LH_OK)
+        lh_config_destroy(*config);
+    return status;
+}
+
 struct flags {
     bool check;
     bool help;
@@ -150,7 +168,7 @@ static int print_config(const struct lh_config *config)
     return is_written ? EXIT_OK : EXIT_FAILED;
 }
 
-static int serve(const struct lh_config *config)
+static int serve(const struct lh_config *config, struct arguments *arguments)
 {
     struct lh_server server;
     struct lh_error error;
@@ -159,6 +177,7 @@ static int serve(const struct lh_config *config)
         fprintf(stderr, "lakehoused: %s\n", error.text);
         return error.status == LH_CONFIG ? EXIT_USAGE : EXIT_FAILED;
     }
+    lh_server_reread_by(&server, reconfigure, arguments);
     if (!lh_server_run(&server))
         _exit(EXIT_FAILED); /* its threads are in the middle of something */
     lh_server_stop(&server);
@@ -168,6 +187,7 @@ static int serve(const struct lh_config *config)
 int main(int argc, char **argv)
 {
     struct flags flags = {0};
+    struct arguments arguments = {argc, argv};
     struct lh_config *config = NULL;
     struct lh_error error;
     int code = EXIT_USAGE;
@@ -184,7 +204,7 @@ int main(int argc, char **argv)
     if (configure(config, argc, argv, &error) != LH_OK)
         fprintf(stderr, "lakehoused: %s\n", error.text);
     else
-        code = flags.check ? print_config(config) : serve(config);
+        code = flags.check ? print_config(config) : serve(config, &arguments);
     lh_config_destroy(config);
     return code;
 }

@@ -51,7 +51,7 @@ static enum lh_status check_binds(const struct lh_config *config, const struct l
 }
 
 enum lh_status lh_access_reload(struct lh_access *access, const struct lh_config *config,
-                                struct lh_error *error)
+                                struct lh_secrets **replaced, struct lh_error *error)
 {
     struct lh_secrets *secrets = NULL;
     struct lh_str open = lh_config_string(config, "gateway.open_status");
@@ -62,7 +62,7 @@ enum lh_status lh_access_reload(struct lh_access *access, const struct lh_config
         lh_secrets_destroy(secrets);
         return status;
     }
-    lh_secrets_destroy(access->secrets);
+    *replaced = access->secrets;
     access->secrets = secrets;
     access->open_status = lh_str_eq(open, LH_STR("anyone"))     ? LH_OPEN_TO_ANYONE
                           : lh_str_eq(open, LH_STR("loopback")) ? LH_OPEN_TO_LOOPBACK
@@ -75,10 +75,11 @@ enum lh_status lh_access_reload(struct lh_access *access, const struct lh_config
 enum lh_status lh_access_init(struct lh_access *access, const struct lh_config *config,
                               struct lh_error *error)
 {
+    struct lh_secrets *none;
     *access = (struct lh_access){0};
     if (lh_callers_init(&access->callers) != LH_OK)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to start");
-    return lh_access_reload(access, config, error);
+    return lh_access_reload(access, config, &none, error);
 }
 
 void lh_access_deinit(struct lh_access *access)

@@ -27,9 +27,11 @@ LH_MUST_USE enum lh_status lh_access_init(struct lh_access *access, const struct
                                           struct lh_error *error);
 void lh_access_deinit(struct lh_access *access);
 
-/* The same again, when the files or the limits have changed: all is as it was if it fails. */
+/* The same again, when the files or the limits have changed: all is as it was if it fails. The old
+ * secrets go to `replaced`, for the caller to destroy. */
 LH_MUST_USE enum lh_status lh_access_reload(struct lh_access *access,
-                                            const struct lh_config *config, struct lh_error *error);
+                                            const struct lh_config *config,
+                                            struct lh_secrets **replaced, struct lh_error *error);
 
 /* Whether the call may go on; if not, it has been answered. */
 bool lh_access_check(struct lh_access *access, struct lh_http_call *call);

@@ -483,7 +483,7 @@ enum lh_status lh_peer_init(struct lh_peer *peer, const struct lh_peer_options *
     *peer = (struct lh_peer){.options = *options, .is_list_due = true, .random = lh_clock_ns() | 1};
     lh_actor_init(&peer->actor, "peer", run, peer);
     struct lh_http_client_options client = {
-        .url = options->url, .is_cancelled = is_cancelled, .arg = peer};
+        .url = options->url, .token = options->token, .is_cancelled = is_cancelled, .arg = peer};
     enum lh_status status = lh_http_client_create(&client, &peer->client, error);
     int rc = status == LH_OK ? lh_disk_list(options->disk, LH_LHV1_FOLDER, take_entry, &folder) : 0;
     if (rc != 0)

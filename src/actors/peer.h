@@ -13,6 +13,7 @@
 
 struct lh_peer_options {
     struct lh_str url;
+    const char *token;    /* sent to it; NULL: none. Copied */
     struct lh_disk *disk; /* vectord.data_dir, a view of its own; taken on success */
     const struct lh_log *log;
     struct lh_actor *vectord;

@@ -36,6 +36,7 @@ static enum lh_status make_http(struct lh_server *server, const struct lh_config
         .route_count = lh_route_count,
         .context = &server->gateway,
         .on_head = lh_gateway_on_head,
+        .on_hangup = lh_server_on_hangup,
         .on_message = lh_gateway_on_message,
         .on_tick = lh_gateway_on_tick,
         .on_stopped = lh_gateway_on_stopped,
@@ -110,7 +111,9 @@ static unsigned durability_of(const struct lh_config *config)
 static enum lh_status make_peer(struct lh_server *server, const struct lh_config *config,
                                 const char *data_dir, struct lh_error *error)
 {
+    struct lh_secrets *secrets = server->access.secrets;
     struct lh_peer_options options = {.url = lh_config_string(config, "vectord.storaged_url"),
+                                      .token = secrets != NULL ? secrets->peer_token : NULL,
                                       .log = &server->log,
                                       .vectord = &server->vectord.actor};
     if (options.url.len == 0)
@@ -240,7 +243,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         .answer_bytes_max = lh_config_integer(config, "server.body_bytes_in_flight_max"),
         .log = &server->log,
     };
-    lh_log_level_parse(lh_config_string(config, "log.level"), &server->log.level);
+    server->config = config;
+    lh_server_set_log_level(server, config);
     server->worker_count = or_default(lh_config_integer(config, "vectord.shards"), cores);
     server->decoder_count =
         or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
@@ -268,7 +272,7 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
     status = make_decoders(server, error);
     wire_gateway(server);
     if (status == LH_OK)
-        status = lh_http_server_stop_on_signals(server->http, error);
+        status = lh_http_server_watch_signals(server->http, error);
     if (status == LH_OK)
         status = start_threads(server, error);
     if (status == LH_OK)
@@ -327,6 +331,7 @@ void lh_server_stop(struct lh_server *server)
         lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);
     lh_access_deinit(&server->access);
+    lh_config_destroy(server->reloaded);
     free(server->workers);
     free(server->decoders);
     *server = (struct lh_server){0};

@@ -7,6 +7,10 @@
 
 struct lh_server {
     struct lh_log log;
+    const struct lh_config *config; /* the caller's: what it was started with */
+    struct lh_config *reloaded;     /* what it has taken over since; NULL: nothing */
+    enum lh_status (*reread)(void *arg, struct lh_config **config, struct lh_error *error);
+    void *reread_arg;
     struct lh_access access; /* with the secrets */
     struct lh_http_server *http;
     struct lh_gateway gateway;
@@ -24,9 +28,17 @@ struct lh_server {
     uint32_t decoders_made;
 };
 
-/* Binds every port and starts every thread. On failure nothing is left running. */
+/* Binds every port and starts every thread. On failure nothing is left running. `config` outlives
+ * the server. */
 LH_MUST_USE enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
                                            struct lh_error *error);
+
+/* How the configuration is read again at SIGHUP. Before the loop runs; without it the files that
+ * the first one names are read again. */
+void lh_server_reread_by(struct lh_server *server,
+                         enum lh_status (*reread)(void *arg, struct lh_config **config,
+                                                  struct lh_error *error),
+                         void *arg);
 
 /* Runs the loop on the calling thread until SIGTERM or SIGINT. False: a second one came before the
  * requests in flight were done, so that the threads behind the loop cannot be stopped in order. */
@@ -34,6 +46,12 @@ LH_MUST_USE bool lh_server_run(struct lh_server *server);
 
 /* Stops and joins the threads, and frees everything. */
 void lh_server_stop(struct lh_server *server);
+
+/* ---- reload.c ---- */
+
+/* Takes over what can be while it runs; `context` is the server's gateway. */
+void lh_server_on_hangup(void *context);
+void lh_server_set_log_level(struct lh_server *server, const struct lh_config *config);
 
 /* What `[server] io` asks for. */
 enum lh_disk_io lh_server_io(const struct lh_config *config);

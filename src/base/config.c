@@ -447,3 +447,19 @@ void lh_config_each_unused(const struct lh_config *config, void (*each)(const ch
         each(name, arg);
     }
 }
+
+void lh_config_each_difference(const struct lh_config *before, const struct lh_config *after,
+                               void (*each)(const char *key, bool is_live, void *arg), void *arg)
+{
+    for (size_t i = 0; i < lh__config_key_count; i++) {
+        const struct lh_config_key *key = &lh__config_keys[i];
+        const struct lh_config_entry *a = &before->entries[i], *b = &after->entries[i];
+        char name[LH_CONFIG_NAME_MAX];
+        bool is_same =
+            key->type == LH_CONFIG_STRING ? strcmp(a->text, b->text) == 0 : a->number == b->number;
+        if (is_same)
+            continue;
+        lh__config_key_name(key, name);
+        each(name, (key->flags & LH_KEY_LIVE) != 0, arg);
+    }
+}

@@ -66,6 +66,11 @@ void lh_config_print(const struct lh_config *config, struct lh_buf *out);
 void lh_config_each_unused(const struct lh_config *config, void (*each)(const char *key, void *arg),
                            void *arg);
 
+/* Calls `each` for every key that has another value in `after`; `is_live`: a running server can
+ * take it over. */
+void lh_config_each_difference(const struct lh_config *before, const struct lh_config *after,
+                               void (*each)(const char *key, bool is_live, void *arg), void *arg);
+
 #ifdef __cplusplus
 }
 #endif

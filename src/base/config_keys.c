@@ -34,16 +34,16 @@
 const struct lh_config_key lh__config_keys[] = {
     LH_STRING("gateway", "bind", "127.0.0.1:3110", LH_KEY_BIND,
               "Where every service answers, under /v1: host:port, :port or [ipv6]:port."),
-    LH_STRING("gateway", "secrets_path", "", 0,
+    LH_STRING("gateway", "secrets_path", "", LH_KEY_LIVE,
               "TOML file of bearer tokens and other secrets, which only its owner may read;\n"
               "empty: none, and then every bind has to be on this host."),
-    LH_CHOICE("gateway", "open_status", "loopback", "anyone|loopback|nobody", 0,
+    LH_CHOICE("gateway", "open_status", "loopback", "anyone|loopback|nobody", LH_KEY_LIVE,
               "Who may read /metrics, /readyz and /openapi.json without a token; /healthz anyone\n"
               "may."),
-    LH_INTEGER("gateway", "requests_per_second", "0", 0, 1000000000, 0,
+    LH_INTEGER("gateway", "requests_per_second", "0", 0, 1000000000, LH_KEY_LIVE,
                "Of one token, or one address where there is none, averaged over a second; past it\n"
                "requests are answered 429. 0: no limit. A token may have its own."),
-    LH_INTEGER("gateway", "bytes_per_second", "0", 0, LH_TIB, LH_KEY_BYTES,
+    LH_INTEGER("gateway", "bytes_per_second", "0", 0, LH_TIB, LH_KEY_BYTES | LH_KEY_LIVE,
                "The same for the bytes of request bodies."),
     LH_STRING("gateway", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
     LH_STRING("gateway", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
@@ -126,7 +126,7 @@ const struct lh_config_key lh__config_keys[] = {
     LH_STRING("queryd", "bind", "127.0.0.1:3214", LH_KEY_BIND | LH_KEY_LATER,
               "Where SQL answers."),
     LH_STRING("queryd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("queryd", "secrets_path", "", 0, "Another name of gateway.secrets_path."),
+    LH_STRING("queryd", "secrets_path", "", LH_KEY_LIVE, "Another name of gateway.secrets_path."),
     LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, LH_KEY_LATER,
                 "Between two looks at the catalog."),
     LH_INTEGER("queryd", "workers", "2", 1, 64, LH_KEY_LATER, "Queries that run at once."),
@@ -142,7 +142,7 @@ const struct lh_config_key lh__config_keys[] = {
     LH_BOOL("s3", "use_path_style", "true", LH_KEY_LATER,
             "endpoint/bucket/key rather than bucket.endpoint/key."),
 
-    LH_CHOICE("log", "level", "info", "debug|info|warn|error", 0,
+    LH_CHOICE("log", "level", "info", "debug|info|warn|error", LH_KEY_LIVE,
               "Lines below it are not written."),
 };
 /* clang-format on */

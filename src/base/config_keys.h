@@ -13,6 +13,7 @@ enum lh_key_flag {
     LH_KEY_BYTES = 4,  /* an integer that takes units */
     LH_KEY_BIND = 8,   /* a string that is host:port */
     LH_KEY_URL = 16,   /* a string that is empty or a URL */
+    LH_KEY_LIVE = 32,  /* a change takes effect at SIGHUP */
 };
 
 struct lh_config_key {

@@ -7,6 +7,7 @@
 #ifndef LH_BASE_LOG_H
 #define LH_BASE_LOG_H
 
+#include "base/metrics.h"
 #include "base/str.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,7 @@ enum lh_log_level { LH_LOG_DEBUG, LH_LOG_INFO, LH_LOG_WARN, LH_LOG_ERROR };
 
 struct lh_log {
     int fd;
-    enum lh_log_level level;
+    struct lh_counter level; /* enum lh_log_level; may be changed while others log */
 };
 
 struct lh_log_field {
@@ -42,7 +43,7 @@ void lh_log_event(const struct lh_log *log, enum lh_log_level level, const char 
 
 static inline bool lh_log_enabled(const struct lh_log *log, enum lh_log_level level)
 {
-    return log != NULL && level >= log->level;
+    return log != NULL && level >= (enum lh_log_level)lh_counter_get(&log->level);
 }
 
 #endif

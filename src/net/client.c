@@ -17,6 +17,7 @@
 struct lh_http_client {
     struct lh_http_client_options options;
     char *url;                /* without a slash at its end */
+    char *token;              /* NULL: none */
     const char *trusted_file; /* the environment's; NULL: the system's store */
     const char *trusted_folder;
     CURL *curl;
@@ -45,11 +46,13 @@ enum lh_status lh_http_client_create(const struct lh_http_client_options *option
     if (made != NULL && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
         made->options = *options;
         made->url = strndup(options->url.ptr, len);
+        made->token = options->token != NULL ? strdup(options->token) : NULL;
         made->trusted_file = getenv("SSL_CERT_FILE"); /* libcurl itself does not look there */
         made->trusted_folder = getenv("SSL_CERT_DIR");
         made->curl = curl_easy_init();
     }
-    if (made == NULL || made->url == NULL || made->curl == NULL) {
+    if (made == NULL || made->url == NULL || made->curl == NULL ||
+        (options->token != NULL && made->token == NULL)) {
         lh_http_client_destroy(made);
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for an HTTP client");
     }
@@ -63,6 +66,7 @@ void lh_http_client_destroy(struct lh_http_client *client)
         return;
     curl_easy_cleanup(client->curl);
     free(client->url);
+    free(client->token);
     free(client);
 }
 
@@ -141,6 +145,10 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
     if (client->trusted_folder != NULL)
         curl_easy_setopt(curl, CURLOPT_CAPATH, client->trusted_folder);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    if (client->token != NULL) {
+        curl_easy_setopt(curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        curl_easy_setopt(curl, CURLOPT_XOAUTH2_BEARER, client->token);
+    }
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, write_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);

@@ -15,6 +15,7 @@ struct lh_http_client;
 
 struct lh_http_client_options {
     struct lh_str url; /* http:// or https://; what is called stands behind it */
+    const char *token; /* sent as a bearer token; NULL: none */
     /* Asked about once a second while a call is under way; true ends it with LH_CLOSED. */
     bool (*is_cancelled)(void *arg);
     void *arg;

@@ -103,6 +103,8 @@ struct lh_http_options {
     void (*on_message)(struct lh_msg *msg, void *context);
     /* Called each timer tick (100 ms) and once after each pass over the mailbox. */
     void (*on_tick)(void *context);
+    /* Called at SIGHUP, once signals are watched; NULL: SIGHUP is not. */
+    void (*on_hangup)(void *context);
     /* Called once when lh_http_server_stop has drained or its deadline has passed. */
     void (*on_stopped)(void *context);
     const struct lh_log *log;
@@ -135,9 +137,10 @@ void lh_http_server_finish(struct lh_http_server *server);
 bool lh_http_server_was_aborted(const struct lh_http_server *server);
 void lh_http_server_destroy(struct lh_http_server *server);
 
-/* SIGTERM and SIGINT call lh_http_server_stop: once drains, twice aborts. */
-LH_MUST_USE enum lh_status lh_http_server_stop_on_signals(struct lh_http_server *server,
-                                                          struct lh_error *error);
+/* SIGTERM and SIGINT call lh_http_server_stop: once drains, twice aborts. SIGHUP calls on_hangup.
+ */
+LH_MUST_USE enum lh_status lh_http_server_watch_signals(struct lh_http_server *server,
+                                                        struct lh_error *error);
 
 /* Where other threads post replies: pushes wake the loop. */
 struct lh_mailbox *lh_http_server_mailbox(struct lh_http_server *server);

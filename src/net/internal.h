@@ -167,7 +167,7 @@ struct lh_http_server {
     uv_timer_t ticker;
     uv_prepare_t prepare;
     uv_idle_t idle; /* keeps the loop from sleeping while connections are ready */
-    uv_signal_t signals[2];
+    uv_signal_t signals[3];
     unsigned signal_count;
     struct lh_mailbox mailbox;
     struct lh_msg_queue inbox[LH_LANES];

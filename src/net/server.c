@@ -370,16 +370,21 @@ static void lh__server_on_signal(uv_signal_t *handle, int signum)
 {
     struct lh_http_server *server = handle->data;
 
+    if (signum == SIGHUP) {
+        server->options.on_hangup(server->options.context);
+        return;
+    }
     lh_log_line(server->options.log, LH_LOG_INFO, "stopping",
                 LH_LOG_TEXT("signal", strsignal(signum)));
     lh_http_server_stop(server);
 }
 
-enum lh_status lh_http_server_stop_on_signals(struct lh_http_server *server, struct lh_error *error)
+enum lh_status lh_http_server_watch_signals(struct lh_http_server *server, struct lh_error *error)
 {
-    const int signums[] = {SIGTERM, SIGINT};
+    const int signums[] = {SIGTERM, SIGINT, SIGHUP};
+    unsigned count = server->options.on_hangup != NULL ? 3 : 2;
 
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < count; i++) {
         int err;
         uv_signal_init(&server->loop, &server->signals[i]);
         server->signals[i].data = server;

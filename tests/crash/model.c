@@ -9,8 +9,8 @@
 /* Prefixes of each other, and like the names of files that they are not. */
 const char *const names[NAMES] = {"a", "a.lhv1", "a.lhv1.v1", "ab", "a.lhv1.corrupt-1"};
 
-static const struct lh_log quiet = {.fd = -1, .level = LH_LOG_ERROR + 1};
-static const struct lh_log loud = {.fd = 2, .level = LH_LOG_DEBUG};
+static const struct lh_log quiet = {.fd = -1, .level = {LH_LOG_ERROR + 1}};
+static const struct lh_log loud = {.fd = 2, .level = {LH_LOG_DEBUG}};
 
 uint64_t next_random(struct run *run)
 {

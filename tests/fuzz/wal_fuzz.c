@@ -89,7 +89,7 @@ static void put_segment(struct lh_disk *disk, uint64_t sequence, const uint8_t *
 /* What a start tells. */
 static bool open_log(struct lh_disk *disk, struct told *told, struct lh_wal_summary *summary)
 {
-    const struct lh_log silent = {.fd = -1, .level = LH_LOG_ERROR};
+    const struct lh_log silent = {.fd = -1, .level = {LH_LOG_ERROR}};
     struct lh_wal_options options = {.disk = disk,
                                      .log = &silent,
                                      .segment_bytes = 16384,

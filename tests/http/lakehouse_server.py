@@ -204,9 +204,11 @@ class Server:
 
     Its log goes to a file, so that a server that logs much never waits for a reader."""
 
-    def __init__(self, *sets, prepare=None, env=None):
+    def __init__(self, *sets, prepare=None, env=None, config=None):
         self.log = tempfile.TemporaryFile()
         command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
+        if config is not None:
+            command += ["--config", str(config)]
         for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0", *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(

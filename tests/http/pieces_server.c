@@ -348,7 +348,7 @@ static void on_message(struct lh_msg *msg, void *context)
 int main(int argc, char **argv)
 {
     struct seen seen = {0};
-    const struct lh_log log = {.fd = STDERR_FILENO, .level = LH_LOG_INFO};
+    const struct lh_log log = {.fd = STDERR_FILENO, .level = {LH_LOG_INFO}};
     const struct lh_http_bind bind = {LH_STR("127.0.0.1"), 0, LH_HTTP_GATEWAY};
     struct lh_http_options options = {
         .routes = routes,
@@ -370,7 +370,7 @@ int main(int argc, char **argv)
     struct lh_error error;
     if (lh_http_server_create(&options, &seen.server, &error) != LH_OK ||
         lh_http_server_listen(seen.server, &bind, &error) != LH_OK ||
-        lh_http_server_stop_on_signals(seen.server, &error) != LH_OK) {
+        lh_http_server_watch_signals(seen.server, &error) != LH_OK) {
         fprintf(stderr, "%s\n", error.text);
         return 2;
     }

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 
 import pytest
 
-from lakehouse_server import Client, Server
+from lakehouse_server import Client, Server, in_parallel, wait_until
 
 READER = "reader-0123456789abcdef"
 WRITER = "writer-0123456789abcdef"
@@ -358,6 +359,93 @@ def test_no_secret_is_printed(tmp_path):
         assert "listIndexes" in server.log_text()
         for secret in (READER, NOBODY, hashlib.sha256(READER.encode()).hexdigest()):
             assert secret not in server.log_text()
+
+
+# ---- SIGHUP ----
+
+
+def hang_up(server):
+    """Sends SIGHUP and returns what the server logs because of it."""
+    seen = len(server.events())
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: any(event["event"] == "reloaded" or event.get("part") == "configuration"
+                           for event in server.events()[seen:]))
+    return server.events()[seen:]
+
+
+def test_tokens_are_reloaded_and_a_broken_file_keeps_the_old_ones(tmp_path):
+    path = write_secrets(tmp_path / "secrets.toml")
+    with Server(f"gateway.secrets_path={path}") as server:
+        known, new = Caller(server, READER), Caller(server, "fresh-0123456789abcdef")
+        assert (known.get(LISTENING).status, new.get(LISTENING).status) == (200, 401)
+        write_secrets(path, SECRETS.replace(READER, "fresh-0123456789abcdef"))
+        assert known.get(LISTENING).status == 200
+        assert hang_up(server)[-1]["tokens"] == 5
+        assert (known.get(LISTENING).status, new.get(LISTENING).status) == (401, 200)
+        for text, mode, reason in (("[[token]]\nname = 5", 0o600, "is not a string in quotes"),
+                                   (SECRETS, 0o644, "has mode 0644"),
+                                   ("[[token]]\ntoken = 'unclosed", 0o600, "TOML")):
+            write_secrets(path, text, mode)
+            events = hang_up(server)
+            assert events[0]["part"] == "secrets" and reason in events[0]["reason"]
+            assert "unclosed" not in server.log_text()
+            assert (known.get(LISTENING).status, new.get(LISTENING).status) == (401, 200)
+        os.unlink(path)
+        assert hang_up(server)[0]["part"] == "secrets"
+        assert new.get(LISTENING).status == 200
+
+
+def test_the_last_token_of_an_open_bind_stays(tmp_path):
+    path = write_secrets(tmp_path / "secrets.toml")
+    with Server("gateway.bind=0.0.0.0:0", f"gateway.secrets_path={path}") as server:
+        write_secrets(path, "")
+        assert "no token is configured" in hang_up(server)[0]["reason"]
+        assert Caller(server, None).get(LISTENING).status == 401
+
+
+def test_the_configuration_is_reloaded_as_far_as_it_can_be(tmp_path):
+    config = tmp_path / "lakehouse.toml"
+    config.write_text('[log]\nlevel = "info"\n')
+    path = write_secrets(tmp_path / "secrets.toml")
+    with Server(config=config) as server:
+        Caller(server, None).get(LISTENING)
+        assert "request" not in [event["event"] for event in server.events()]
+        config.write_text('[log]\nlevel = "debug"\n[server]\nsearch_timeout = "1s"\n'
+                          f'[gateway]\nsecrets_path = "{path}"\nrequests_per_second = 2\n')
+        events = hang_up(server)
+        assert [event["key"] for event in events if "restart" in event["event"]] == [
+            "server.search_timeout"]
+        assert events[-1]["log_level"] == "debug" and events[-1]["tokens"] == 5
+        assert Caller(server, None).get(LISTENING).status == 401
+        wait_until(lambda: "request" in [event["event"] for event in server.events()])
+        until_refused(lambda: Caller(server, READER).get(LISTENING).status)
+        config.write_text("[log]\nlevel = 5\n")
+        events = hang_up(server)
+        assert "log.level" in events[-1]["reason"]
+        assert Caller(server, None).get(LISTENING).status in (401, 429)
+        config.write_text(f'[gateway]\nsecrets_path = "{path}"\n')
+        write_secrets(path, SECRETS + '[peer]\ntoken = "0123456789abcdef"\n'
+                      '[s3]\naccess_key_id = "a"\nsecret_access_key = "b"\n')
+        assert [event["key"] for event in hang_up(server) if "restart" in event["event"]] == [
+            "[s3] of the secrets file", "[peer] of the secrets file"]
+
+
+def test_reloads_under_load_lose_nothing(tmp_path):
+    path = write_secrets(tmp_path / "secrets.toml")
+    with Server(f"gateway.secrets_path={path}") as server:
+        ends = time.monotonic() + 2
+
+        def ask():
+            caller = Caller(server, READER)
+            while time.monotonic() < ends:
+                assert caller.get(LISTENING).status == 200
+
+        def reload():
+            for _ in range(40):
+                server.process.send_signal(signal.SIGHUP)
+                time.sleep(0.05)
+
+        in_parallel(ask, ask, ask, reload)
 
 
 # ---- rates ----

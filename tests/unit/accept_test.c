@@ -111,7 +111,7 @@ static uint16_t free_port(void)
 static void a_listener_without_memory_for_a_connection_accepts_it_later(void **state)
 {
     struct lh_http_server *server = NULL;
-    const struct lh_log log = {.fd = STDERR_FILENO, .level = LH_LOG_ERROR};
+    const struct lh_log log = {.fd = STDERR_FILENO, .level = {LH_LOG_ERROR}};
     struct lh_error error;
     pthread_t thread;
     char answer[1024];
@@ -133,7 +133,7 @@ static void a_listener_without_memory_for_a_connection_accepts_it_later(void **s
     struct lh_http_bind bind = {LH_STR("127.0.0.1"), port, LH_HTTP_GATEWAY};
     assert_int_equal(lh_http_server_create(&options, &server, &error), LH_OK);
     assert_int_equal(lh_http_server_listen(server, &bind, &error), LH_OK);
-    assert_int_equal(lh_http_server_stop_on_signals(server, &error), LH_OK);
+    assert_int_equal(lh_http_server_watch_signals(server, &error), LH_OK);
     assert_int_equal(pthread_create(&thread, NULL, run, server), 0);
 
     ask(port, "/refuse", answer);

@@ -15,7 +15,7 @@ static void open_log(struct lh_log *log, int *reader)
 {
     int pair[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair), 0);
-    *log = (struct lh_log){.fd = pair[0], .level = LH_LOG_INFO};
+    *log = (struct lh_log){.fd = pair[0], .level = {LH_LOG_INFO}};
     *reader = pair[1];
 }
 

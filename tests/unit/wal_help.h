@@ -146,7 +146,7 @@ static void test_count(const struct lh_wal_found *found, void *arg)
 static enum lh_status test_try_open(struct lh_sim_disk *sim, uint64_t segment_bytes, uint64_t seed,
                                     struct lh_wal **wal, struct test_found *found)
 {
-    static const struct lh_log silent = {.fd = -1, .level = LH_LOG_ERROR};
+    static const struct lh_log silent = {.fd = -1, .level = {LH_LOG_ERROR}};
     struct lh_wal_options options = {.disk = lh_sim_disk_disk(sim),
                                      .log = &silent,
                                      .segment_bytes = segment_bytes,
