@@ -367,8 +367,10 @@ enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recov
         status = lh_wal_open(&log, note_change, recovery, &persister->wal, &recovery->log, error);
     if (status != LH_OK)
         return status;
-    if (recovery->failed)
+    if (recovery->failed) {
+        lh_wal_close(persister->wal);
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to read the log");
+    }
     uint64_t least = 0;
     for (uint32_t i = 0; i < recovery->file_count; i++) {
         if (recovery->files[i].envelope.lsn > least)

@@ -134,8 +134,9 @@ struct lh_recovering {
     struct lh_request *waiting; /* for shards or for room: what follows keeps its order */
     bool is_replaying;          /* all files are in */
     bool has_ended;             /* there are no more records */
-    bool is_incomplete;         /* something is on disk and not here: the log must stay whole */
-    bool is_unread;             /* the log's end could not be read: a new start may */
+    bool is_incomplete; /* something is on disk and not here: the log stays whole, and the start
+                           goes on for ever, since a name that is not known may be that; a new
+                           start may do better */
     struct lh_job job;
 };
 

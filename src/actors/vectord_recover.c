@@ -75,7 +75,8 @@ static struct lh_index *add_index(struct lh_vectord *vectord, const struct lh_in
 {
     struct lh_index *index = lh__index_make(vectord, params);
     if (index == NULL || lh__index_insert(vectord, index) != LH_OK) {
-        lh_log_line(vectord->options.log, LH_LOG_ERROR, "not enough memory to load an index",
+        lh_log_line(vectord->options.log, LH_LOG_ERROR,
+                    "not enough memory to load an index: not ready until the next start",
                     LH_LOG_TEXT("index", params->name));
         lh__index_free(index);
         vectord->recovering.is_incomplete = true;
@@ -367,7 +368,7 @@ void lh__recover_advance(struct lh_vectord *vectord)
     struct lh_index *import = next_import(vectord);
     if (recovering->has_ended && import == NULL) {
         if (recovering->is_on && recovering->in_flight == 0 && recovering->removals == 0 &&
-            !recovering->is_unread && lh__remote_settle(vectord))
+            !recovering->is_incomplete && lh__remote_settle(vectord))
             finish(vectord);
         return;
     }
@@ -523,7 +524,7 @@ static void end_of_log(struct lh_vectord *vectord, const struct lh_job *job)
     vectord->recovering.has_ended = true;
     if (job->status == LH_NOT_FOUND)
         return;
-    vectord->recovering.is_unread = true;
+    vectord->recovering.is_incomplete = true;
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "the log could not be read to its end",
                 LH_LOG_TEXT("reason", job->error.text));
     for (uint32_t i = 0; i < vectord->index_count; i++) {

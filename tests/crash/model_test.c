@@ -244,8 +244,9 @@ static uint32_t one_run(uint64_t seed)
     return crashes;
 }
 
-/* An index that is all there is deleted while the log, which made it, is still being read. */
-static void drop_while_coming_back(uint64_t seed)
+/* An index that is all there is deleted while the log, which made it, is still being read. False:
+ * the log was read before the deletion was done. */
+static bool drop_while_coming_back(uint64_t seed)
 {
     static struct run run;
     struct lh_sim_server_options options;
@@ -261,6 +262,7 @@ static void drop_while_coming_back(uint64_t seed)
     run.server.answered = run_answered;
     run.server.arg = &run;
     send_op(&run, OP_CREATE, 1);
+    lh_sim_server_pump(&run.server, 0);
     for (uint32_t i = 0; i < changes; i++)
         send_op(&run, OP_ADD, 1);
     lh_sim_server_pump(&run.server, 0);
@@ -278,10 +280,12 @@ static void drop_while_coming_back(uint64_t seed)
         while (!run.ops[run.op_count - 1].is_answered)
             lh_sim_server_pump(&run.server, 1);
     } while (run.ops[run.op_count - 1].status == LH_INDEX_LOADING);
+    bool was_reading = run.server.vectord.recovering.is_on;
     lh_sim_server_pump(&run.server, 0);
     CHECK(&run, run.server.in_flight == 0, "the drop was never answered");
     check_all(&run, "dropped in a recovery", &run.server);
     lh_sim_server_end(&run.server);
+    return was_reading;
 }
 
 /* Ends the server and starts another on the same disk. */
@@ -328,9 +332,14 @@ int main(int argc, char **argv)
     uint64_t wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : CRASHES;
     uint64_t crashes = 0;
     uint64_t runs = 0;
+    uint32_t early_drops = 0;
     for (uint32_t i = 0; i < 20; i++) {
-        drop_while_coming_back(seed + i);
+        early_drops += drop_while_coming_back(seed + i);
         go_on_without_a_log(seed + i);
+    }
+    if (early_drops == 0) {
+        fprintf(stderr, "seed %" PRIu64 ": no index was deleted before the log's end\n", seed);
+        return 1;
     }
     while (wanted == 0 || crashes < wanted) {
         crashes += one_run(seed + runs);

