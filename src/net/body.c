@@ -113,7 +113,7 @@ static enum lh_status lh__body_count_overhead(struct lh_http_call *call, const c
 {
     call->chunk_overhead += (uint64_t)(to - call->body_mark);
     call->body_mark = to;
-    return call->chunk_overhead > LH__CHUNK_OVERHEAD_MAX ? LH_HEADERS_TOO_LARGE : LH_OK;
+    return call->chunk_overhead > LH_CHUNK_OVERHEAD_MAX ? LH_HEADERS_TOO_LARGE : LH_OK;
 }
 
 static int lh__on_body(llhttp_t *parser, const char *at, size_t len)
@@ -185,7 +185,7 @@ static void lh__body_fail(struct lh_http_call *call, llhttp_errno_t err)
         break;
     case LH_HEADERS_TOO_LARGE:
         lh_error_set(&error, LH_HEADERS_TOO_LARGE, "a chunk line is longer than %u bytes",
-                     LH__CHUNK_OVERHEAD_MAX);
+                     LH_CHUNK_OVERHEAD_MAX);
         break;
     default:
         break;

@@ -5,7 +5,7 @@
  * lines, HTTP/1.0 with Transfer-Encoding, versions that do not exist. So a block is read here
  * first, whole and line by line, and the parser only ever sees one that passed; a trailer section,
  * behind which it would take a bare LF for the end, it does not see at all. Whatever is refused
- * here closes the connection: after it nobody knows where the next request starts. */
+ * here closes the connection: after it nobody knows where the next message starts. */
 #include "net/guard.h"
 
 #include "base/limits.h"
@@ -108,15 +108,15 @@ enum lh_status lh__guard_find_trailer_end(const char *bytes, size_t len, size_t 
     return lh__find_empty_line(bytes, len, seen, section_len, error);
 }
 
-/* "HTTP/1.1" or "HTTP/1.0"; other versions of the same form are 505. */
-static enum lh_status lh__check_version(struct lh_str version, struct lh__head *head,
-                                        struct lh_error *error)
+/* "HTTP/1.1" or "HTTP/1.0"; other versions of the same form are 505. `line` is for errors. */
+static enum lh_status lh__check_version(struct lh_str version, const char *line,
+                                        struct lh__head *head, struct lh_error *error)
 {
     const char *v = version.ptr;
 
     if (version.len != 8 || memcmp(v, "HTTP/", 5) != 0 || v[5] < '0' || v[5] > '9' || v[6] != '.' ||
         v[7] < '0' || v[7] > '9') {
-        return lh_error_set(error, LH_BAD_REQUEST, "the request line does not end in HTTP/1.1");
+        return lh_error_set(error, LH_BAD_REQUEST, "the %s HTTP/1.1", line);
     }
     if (v[5] != '1' || v[7] > '1') {
         return lh_error_set(error, LH_VERSION_NOT_SUPPORTED, "%.8s: only HTTP/1.0 and HTTP/1.1", v);
@@ -157,7 +157,32 @@ static enum lh_status lh__check_request_line(struct lh_str line, struct lh__head
     if (head->target.len == 0) {
         return lh_error_set(error, LH_BAD_REQUEST, "the request target is empty");
     }
-    return lh__check_version(lh__slice(second + 1, end), head, error);
+    return lh__check_version(lh__slice(second + 1, end), "request line does not end in", head,
+                             error);
+}
+
+/* HTTP-version SP 3DIGIT SP [ reason-phrase ]. */
+static enum lh_status lh__check_status_line(struct lh_str line, struct lh__head *head,
+                                            struct lh_error *error)
+{
+    const char *s = line.ptr + 8;
+    struct lh_str version = {line.ptr, line.len < 8 ? line.len : 8};
+    enum lh_status status =
+        lh__check_version(version, "status line does not begin with", head, error);
+
+    if (status != LH_OK) {
+        return status;
+    }
+    if (line.len < 13 || s[0] != ' ' || s[1] < '1' || s[1] > '5' || s[2] < '0' || s[2] > '9' ||
+        s[3] < '0' || s[3] > '9' || s[4] != ' ') {
+        return lh_error_set(error, LH_BAD_REQUEST,
+                            "the status line is not `HTTP/1.1 status reason`");
+    }
+    if (!lh__all(lh__slice(s + 5, line.ptr + line.len), CLASS_VALUE)) {
+        return lh_error_set(error, LH_BAD_REQUEST, "a control byte in the reason phrase");
+    }
+    head->status = (s[1] - '0') * 100 + (s[2] - '0') * 10 + (s[3] - '0');
+    return LH_OK;
 }
 
 /* uri-host [ ":" port ], RFC 9110 section 7.2. */
@@ -269,7 +294,7 @@ static enum lh_status lh__check_field(struct lh_str name, struct lh_str value,
 {
     switch (name.len) {
     case 4:
-        if (lh_str_eq_nocase(name, LH_STR("host"))) {
+        if (head->status == 0 && lh_str_eq_nocase(name, LH_STR("host"))) {
             if (++seen->hosts > 1) {
                 return lh_error_set(error, LH_BAD_REQUEST, "more than one Host");
             }
@@ -279,7 +304,7 @@ static enum lh_status lh__check_field(struct lh_str name, struct lh_str value,
         }
         return LH_OK;
     case 6:
-        if (lh_str_eq_nocase(name, LH_STR("expect")) && head->minor == 1) {
+        if (head->status == 0 && head->minor == 1 && lh_str_eq_nocase(name, LH_STR("expect"))) {
             if (!lh_str_eq_nocase(value, LH_STR("100-continue"))) {
                 return lh_error_set(error, LH_EXPECTATION_FAILED, "Expect: only 100-continue");
             }
@@ -381,14 +406,19 @@ static enum lh_status lh__check_line(struct lh_str line, unsigned number, struct
 static enum lh_status lh__check_framing(struct lh__head *head, const struct lh__seen *seen,
                                         struct lh_error *error)
 {
-    if (seen->hosts == 0 && head->minor == 1) {
+    if (head->status == 0 && seen->hosts == 0 && head->minor == 1) {
         return lh_error_set(error, LH_BAD_REQUEST, "Host is missing");
     }
     if (head->chunked && head->minor == 0) {
-        return lh_error_set(error, LH_BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 request");
+        return lh_error_set(error, LH_BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 message");
     }
     if (head->chunked && head->has_content_length) {
         return lh_error_set(error, LH_BAD_REQUEST, "both Transfer-Encoding and Content-Length");
+    }
+    /* RFC 9112 section 6.1: these have no body, so a framing of one is somebody's mistake. */
+    if (head->status != 0 && (head->status < 200 || head->status == 204) &&
+        (head->chunked || head->content_length > 0)) {
+        return lh_error_set(error, LH_BAD_REQUEST, "a body in a %d response", head->status);
     }
     if (seen->close) {
         head->keep_alive = false;
@@ -396,7 +426,10 @@ static enum lh_status lh__check_framing(struct lh__head *head, const struct lh__
     return LH_OK;
 }
 
-enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head, struct lh_error *error)
+static enum lh_status
+lh__check_block(struct lh_str block,
+                enum lh_status (*check_first)(struct lh_str, struct lh__head *, struct lh_error *),
+                struct lh__head *head, struct lh_error *error)
 {
     const char *at = block.ptr;
     const char *end = block.ptr + block.len - 2; /* the empty line */
@@ -411,7 +444,7 @@ enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head, struc
         /* Every LF has its CR (lh__guard_find_end); a CR elsewhere is a control byte. */
         const char *lf = memchr(at, '\n', (size_t)(end - at));
         struct lh_str line = lh__slice(at, lf - 1);
-        enum lh_status status = number == 0 ? lh__check_request_line(line, head, error)
+        enum lh_status status = number == 0 ? check_first(line, head, error)
                                             : lh__check_line(line, number, head, &seen, error);
         if (status != LH_OK) {
             return status;
@@ -420,6 +453,17 @@ enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head, struc
         at = lf + 1;
     }
     return lh__check_framing(head, &seen, error);
+}
+
+enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head, struct lh_error *error)
+{
+    return lh__check_block(block, lh__check_request_line, head, error);
+}
+
+enum lh_status lh__guard_check_response(struct lh_str block, struct lh__head *head,
+                                        struct lh_error *error)
+{
+    return lh__check_block(block, lh__check_status_line, head, error);
 }
 
 /* RFC 9110 section 6.5.1: what frames or routes a message, authenticates it or says how to read

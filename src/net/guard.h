@@ -1,4 +1,5 @@
-/* The header guard: what a request's header block must be before the parser sees it. */
+/* The header guard: what a header block must be before the parser sees it, a request's or that of
+ * an upstream's response. */
 #ifndef LH_NET_GUARD_H
 #define LH_NET_GUARD_H
 
@@ -20,12 +21,13 @@ struct lh__field {
 /* A checked header block. The strings borrow from it. */
 struct lh__head {
     const char *block;
-    struct lh_str method;
+    struct lh_str method; /* of a request */
     struct lh_str target;
+    int status;              /* of a response; 0: a request */
     uint64_t content_length; /* 0 without the field */
     bool has_content_length;
     bool chunked;
-    bool keep_alive; /* what the client asked for, by version and Connection */
+    bool keep_alive; /* what the other side asked for, by version and Connection */
     bool expect_continue;
     uint8_t minor; /* HTTP/1.minor: 0 or 1 */
     uint8_t field_count;
@@ -48,7 +50,12 @@ LH_MUST_USE enum lh_status lh__guard_find_trailer_end(const char *bytes, size_t 
 LH_MUST_USE enum lh_status lh__guard_check(struct lh_str block, struct lh__head *head,
                                            struct lh_error *error);
 
-/* Checks one whole trailer section, with its empty line, of the request that `head` began (RFC 9112
+/* The same for a response, interim ones included. It must not have two framings either: behind a
+ * response whose end two programs see at different places stands what an attacker wrote. */
+LH_MUST_USE enum lh_status lh__guard_check_response(struct lh_str block, struct lh__head *head,
+                                                    struct lh_error *error);
+
+/* Checks one whole trailer section, with its empty line, of the message that `head` began (RFC 9112
  * section 7.1.2, RFC 9110 section 6.5). */
 LH_MUST_USE enum lh_status
 lh__guard_check_trailer(struct lh_str section, const struct lh__head *head, struct lh_error *error);

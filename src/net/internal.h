@@ -21,7 +21,6 @@
 #define LH__DROP_BYTES_MAX      65536u /* of a body nobody wants; a longer one closes */
 #define LH__BODY_SMALL_BYTES    65536u /* waits for no import: a search's vector in any form */
 #define LH__BODY_STEP_BYTES     (1u << 20) /* memory for a body runs at most so far ahead of it */
-#define LH__CHUNK_OVERHEAD_MAX  16384u     /* a chunk line with its extensions */
 #define LH__HEAD_BYTES_FIRST    2048u      /* a header buffer's first size */
 #define LH__BODY_GRACE_MS       10000u     /* a body's rate is looked at after this */
 #define LH__BODY_SECONDS_MAX    300u       /* an announced body must keep up with this */
@@ -173,6 +172,8 @@ struct lh_http_server {
     struct lh_msg_queue inbox[LH_LANES];
     struct lh_timers timers;
     struct lh_timer drain;
+    struct lh_upstream *upstreams; /* a list */
+    struct lh__link unflushed;     /* of exchanges that have something to send */
     struct lh__router *router;
     struct lh__listener *listeners;
     struct lh__link conns;
@@ -291,6 +292,15 @@ uint64_t lh__body_max(const struct lh_http_call *call);
 /* Whether the call's body may be read now; counts it if so. */
 enum lh__admission lh__body_admit(struct lh_http_call *call);
 void lh__body_release(struct lh_http_call *call);
+
+/* ---- upstream.c ---- */
+
+/* Sends what the last turn of the loop has gathered for upstreams. */
+void lh__upstreams_flush(struct lh_http_server *server);
+/* At the server's end: fails what is in flight and closes every connection. */
+void lh__upstreams_close(struct lh_http_server *server);
+/* Behind the loop. */
+void lh__upstreams_free(struct lh_http_server *server);
 
 /* ---- write.c ---- */
 

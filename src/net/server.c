@@ -49,6 +49,7 @@ static void lh__server_on_prepare(uv_prepare_t *prepare)
     do {
         lh__server_run_ready(server);
         lh__request_let_in(server);
+        lh__upstreams_flush(server);
     } while (!lh__link_is_alone(&server->ready) && ++rounds < LH__READY_ROUNDS);
     if (lh__link_is_alone(&server->ready)) {
         uv_idle_stop(&server->idle);
@@ -206,6 +207,7 @@ enum lh_status lh_http_server_create(const struct lh_http_options *options,
     lh__link_init(&made->conns);
     lh__link_init(&made->waiting_body);
     lh__link_init(&made->ready);
+    lh__link_init(&made->unflushed);
     status = lh__router_create(options->routes, options->route_count, &made->router, error);
     if (status == LH_OK) {
         status = lh__metrics_create(made);
@@ -442,6 +444,7 @@ void lh_http_server_finish(struct lh_http_server *server)
     for (struct lh__link *at = server->conns.next; at != &server->conns; at = at->next) {
         lh__conn_abort(lh__conn_of(at, all)); /* unlinked when libuv has closed it */
     }
+    lh__upstreams_close(server);
     /* Not closed before destroy: a thread may have pushed its last reply and not yet woken us. */
     uv_unref((uv_handle_t *)&server->async);
     uv_close((uv_handle_t *)&server->ticker, NULL);
@@ -472,6 +475,7 @@ void lh_http_server_destroy(struct lh_http_server *server)
         free(call->head_bytes);
         free(call);
     }
+    lh__upstreams_free(server);
     lh_buf_deinit(&server->out);
     lh__metrics_destroy(server);
     lh__router_destroy(server->router);
