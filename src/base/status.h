@@ -51,6 +51,7 @@ extern "C" {
     XX(GATEWAY_TIMEOUT, gateway_timeout, 504, "the service behind the gateway did not answer")    \
     XX(VERSION_NOT_SUPPORTED, version_not_supported, 505, "only HTTP/1.0 and HTTP/1.1")           \
     XX(OUT_OF_MEMORY, out_of_memory, 507, "not enough memory")                                    \
+    XX(LOOP_DETECTED, loop_detected, 508, "the request goes round between gateways")              \
     XX(NO_SPACE, no_space, 507, "the disk is full, nothing was changed")                          \
     /* Not answered over HTTP: what functions tell one another. */                                \
     XX(CLOSED, closed, 503, "the mailbox is closed")                                              \

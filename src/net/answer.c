@@ -40,6 +40,7 @@ static const struct {
     {504, LH_STR("Gateway Timeout")},
     {505, LH_STR("HTTP Version Not Supported")},
     {507, LH_STR("Insufficient Storage")},
+    {508, LH_STR("Loop Detected")},
 };
 
 /* May be empty (RFC 9112 section 4). */
@@ -65,14 +66,32 @@ static void lh__append_number(struct lh_buf *out, uint64_t number)
     lh_buf_append(out, digits + at, sizeof digits - at);
 }
 
-static void lh__append_hex(struct lh_buf *out, uint64_t number)
+/* Letters, digits and what UUIDs, ULIDs and trace ids have between them. */
+static bool lh__is_request_id(struct lh_str id)
 {
-    char digits[16];
-
-    for (unsigned i = 16; i-- > 0; number >>= 4) {
-        digits[i] = "0123456789abcdef"[number & 15];
+    for (size_t i = 0; i < id.len; i++) {
+        char c = id.ptr[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+              (c != '\0' && strchr("-_.:/+=", c) != NULL))) {
+            return false;
+        }
     }
-    lh_buf_append(out, digits, sizeof digits);
+    return id.len > 0 && id.len <= LH_REQUEST_ID_BYTES_MAX;
+}
+
+struct lh_str lh_http_call_request_id_text(const struct lh_http_call *call,
+                                           char made[LH_REQUEST_ID_MADE_BYTES])
+{
+    struct lh_str sent = lh_http_call_header(call, "x-request-id");
+    uint64_t number = call->request_id;
+
+    if (lh__is_request_id(sent)) {
+        return sent;
+    }
+    for (unsigned i = LH_REQUEST_ID_MADE_BYTES; i-- > 0; number >>= 4) {
+        made[i] = "0123456789abcdef"[number & 15];
+    }
+    return (struct lh_str){made, LH_REQUEST_ID_MADE_BYTES};
 }
 
 #define LH__APPEND(out, literal) lh_buf_append((out), "" literal, sizeof(literal) - 1)
@@ -105,6 +124,7 @@ void lh__answer_head(struct lh_http_call *call, int status, const char *content_
 {
     struct lh_http_server *server = call->conn->server;
     struct lh_buf *out = &server->out;
+    char made[LH_REQUEST_ID_MADE_BYTES];
 
     if (server->stopping || !lh__can_drop_rest(call)) {
         call->keep = false;
@@ -129,7 +149,7 @@ void lh__answer_head(struct lh_http_call *call, int status, const char *content_
         lh_buf_append_str(out, lh_str_of(content_type));
     }
     LH__APPEND(out, "\r\nX-Request-Id: ");
-    lh__append_hex(out, call->request_id);
+    lh_buf_append_str(out, lh_http_call_request_id_text(call, made));
     if (!call->keep) {
         LH__APPEND(out, "\r\nConnection: close");
     } else if (call->head.minor == 0) {
@@ -147,12 +167,12 @@ void lh__answer_head(struct lh_http_call *call, int status, const char *content_
 static void lh__log_access(const struct lh_http_call *call)
 {
     const struct lh_http_server *server = call->conn->server;
-    char id[17];
+    char made[LH_REQUEST_ID_MADE_BYTES];
 
     if (lh_log_enabled(server->options.log, LH_LOG_DEBUG)) {
-        snprintf(id, sizeof id, "%016" PRIx64, call->request_id);
         lh_log_line(
-            server->options.log, LH_LOG_DEBUG, "request", LH_LOG_TEXT("request_id", id),
+            server->options.log, LH_LOG_DEBUG, "request",
+            LH_LOG_STR("request_id", lh_http_call_request_id_text(call, made)),
             LH_LOG_STR("method", call->head.method), LH_LOG_STR("target", call->head.target),
             LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
             LH_LOG_U64("status", (uint64_t)call->status), LH_LOG_U64("bytes", call->answer_sent));

@@ -62,6 +62,9 @@ uint64_t lh__body_max(const struct lh_http_call *call)
     case LH_HTTP_BODY_WHOLE:
         return call->conn->server->options.body_bytes_max;
     case LH_HTTP_BODY_STREAM:
+        if (call->forwarded) {
+            return UINT64_MAX; /* the upstream knows its limits */
+        }
         return call->route->stream_bytes_max ? call->route->stream_bytes_max : UINT64_MAX;
     case LH_HTTP_BODY_NONE:
         break;

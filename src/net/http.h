@@ -99,6 +99,11 @@ struct lh_http_options {
      * before any of its body. It may answer, with lh_http_answer_error: the handler does not run
      * then. NULL: every request is let in. */
     void (*on_head)(struct lh_http_call *call, void *context);
+    /* Routes of these services (enum lh_http_service), when they are asked for on the gateway's
+     * port, are not handled here: `forward` runs in place of their handlers, with the call's body
+     * streamed whatever the row says, and of any length. */
+    unsigned forwarded;
+    void (*forward)(struct lh_http_call *call, void *context);
     /* Called for every message in the loop's mailbox. */
     void (*on_message)(struct lh_msg *msg, void *context);
     /* Called each timer tick (100 ms) and once after each pass over the mailbox. */
@@ -167,6 +172,11 @@ struct lh_http_ticket lh_http_call_ticket(const struct lh_http_call *call);
 struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_ticket ticket);
 
 uint64_t lh_http_call_request_id(const struct lh_http_call *call);
+/* What X-Request-Id says in the answer and to an upstream: the client's own, if it sent one that
+ * can stand in a log, or ours, which is written to `made`. */
+#define LH_REQUEST_ID_MADE_BYTES 16u
+struct lh_str lh_http_call_request_id_text(const struct lh_http_call *call,
+                                           char made[LH_REQUEST_ID_MADE_BYTES]);
 const struct lh_route *lh_http_call_route(const struct lh_http_call *call);
 enum lh_http_service lh_http_call_service(const struct lh_http_call *call); /* the port's */
 struct lh_str lh_http_call_method(const struct lh_http_call *call);         /* HEAD is "HEAD" */

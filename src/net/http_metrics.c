@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Every status this server sends, and 499 for a client that left before its answer. */
+/* Every status this server sends, 499 for a client that left before its answer, and 0 for others,
+ * which an upstream may have sent. */
 static const int lh__statuses[] = {200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405,
                                    408, 409, 411, 412, 413, 414, 415, 416, 417, 422, 429,
-                                   431, 499, 500, 501, 502, 503, 504, 505, 507};
+                                   431, 499, 500, 501, 502, 503, 504, 505, 507, 508, 0};
 
 #define LH__STATUSES (sizeof lh__statuses / sizeof *lh__statuses)
 
@@ -72,8 +73,10 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
         for (size_t i = 0; i < LH__STATUSES; i++) {
             uint64_t count = lh_counter_get(&server->route_metrics[row].by_status[i]);
             if (count > 0) {
-                snprintf(labels, sizeof labels, "route=\"%s\",status=\"%d\"",
-                         lh__row_name(server, row), lh__statuses[i]);
+                char status[8];
+                snprintf(status, sizeof status, lh__statuses[i] ? "%d" : "other", lh__statuses[i]);
+                snprintf(labels, sizeof labels, "route=\"%s\",status=\"%s\"",
+                         lh__row_name(server, row), status);
                 lh_metrics_sample(out, "lakehouse_http_requests_total", labels, (double)count);
             }
         }

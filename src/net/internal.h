@@ -52,13 +52,14 @@ struct lh_http_call {
     bool complete; /* the request has been read to its end */
     bool keep;     /* the connection goes on after it */
     bool is_head;
-    bool paused;   /* STREAM: the service wants no data now */
-    bool sent_100; /* or needs none */
-    bool begun;    /* the header of an answer in pieces has been given */
-    bool bodiless; /* such an answer has no body: HEAD, 204, 304 */
-    bool wanted;   /* its next piece is due: on_ready is called when there is room */
-    bool chunked;  /* it is sent chunked */
-    int status;    /* answered, or begun */
+    bool forwarded; /* `forward` runs, not the route's handler */
+    bool paused;    /* STREAM: the service wants no data now */
+    bool sent_100;  /* or needs none */
+    bool begun;     /* the header of an answer in pieces has been given */
+    bool bodiless;  /* such an answer has no body: HEAD, 204, 304 */
+    bool wanted;    /* its next piece is due: on_ready is called when there is room */
+    bool chunked;   /* it is sent chunked */
+    int status;     /* answered, or begun */
     uint64_t request_id;
     uint64_t started_ns;
     const struct lh_route *route; /* NULL: none matched yet */

@@ -47,14 +47,15 @@ static void lh__request_begin(struct lh_http_call *call, bool more)
     struct lh_http_server *server = call->conn->server;
 
     call->state = LH__CALL_BODY;
-    if (!call->sent_100) {
+    if (!call->sent_100 && (more || !call->forwarded)) { /* an upstream's 100 is passed on */
         call->sent_100 = true;
         if (!more) {
             lh__answer_continue(call->conn);
         }
     }
     if (call->body_mode == LH_HTTP_BODY_STREAM) {
-        call->route->handle(call, server->options.context);
+        (call->forwarded ? server->options.forward : call->route->handle)(call,
+                                                                          server->options.context);
         assert(call->answered || call->stream.on_data != NULL);
     }
     if (call->complete && !call->paused) {
@@ -114,7 +115,8 @@ static enum lh_status lh__check_size(const struct lh_http_call *call, struct lh_
         return lh_error_set(error, LH_BODY_TOO_LARGE, "the body has %llu bytes, the limit is %llu",
                             (unsigned long long)head->content_length, (unsigned long long)max);
     }
-    if (call->body_mode != LH_HTTP_BODY_NONE && !head->has_content_length && !head->chunked) {
+    if (call->body_mode != LH_HTTP_BODY_NONE && !head->has_content_length && !head->chunked &&
+        !call->forwarded) {
         return lh_error_set(error, LH_LENGTH_REQUIRED, "%s", lh_status_text(LH_LENGTH_REQUIRED));
     }
     return LH_OK;
@@ -181,7 +183,10 @@ static enum lh_status lh__route(struct lh_http_call *call, unsigned method, stru
         return lh_error_set(error, LH_METHOD_NOT_ALLOWED, "the route allows %s", allow);
     }
     call->route = match.routes[lh__methods[method].method];
-    call->body_mode = lh__body_mode(call);
+    call->forwarded = conn->service == LH_HTTP_GATEWAY &&
+                      call->route->services != LH_HTTP_EVERYWHERE &&
+                      (call->route->services & conn->server->options.forwarded) != 0;
+    call->body_mode = call->forwarded ? LH_HTTP_BODY_STREAM : lh__body_mode(call);
     memcpy(call->params, match.params, sizeof match.params);
     if (conn->server->answer_bytes > conn->server->options.body_bytes_in_flight_max &&
         call->route->services != LH_HTTP_EVERYWHERE) {

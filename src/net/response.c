@@ -233,8 +233,7 @@ static enum lh_status lh__response_read_trailer(struct lh__response *response, c
 
     if (status == LH_OK && end > 0) {
         response->state = LH__RESPONSE_DONE;
-        status =
-            lh__guard_check_trailer(lh_buf_str(&response->block), &response->head, error);
+        status = lh__guard_check_trailer(lh_buf_str(&response->block), &response->head, error);
     }
     return status;
 }

@@ -139,8 +139,7 @@ void lh__upstreams_close(struct lh_http_server *server)
                               "the server is stopping");
         }
         while (!lh__link_is_alone(&at->conns)) {
-            struct lh__upstream_conn *conn =
-                lh__container(at->conns.next, lh__upstream_conn, all);
+            struct lh__upstream_conn *conn = lh__container(at->conns.next, lh__upstream_conn, all);
             if (conn->exchange != NULL) {
                 lh__exchange_fail(conn->exchange, LH_STOPPING, "the server is stopping");
             } else {
@@ -443,10 +442,10 @@ void lh__exchange_lost(struct lh_exchange *exchange, const char *reason)
 {
     const struct lh__upstream_conn *conn = exchange->conn;
     bool has_sent_body = exchange->handed > exchange->head.len;
-    bool can_retry = conn->is_reused && !exchange->has_retried && !exchange->has_answered &&
-                     (!conn->response.has_begun || exchange->handed == 0) && !has_sent_body &&
-                     (exchange->is_safe || exchange->body != LH_EXCHANGE_NO_BODY ||
-                      exchange->handed == 0);
+    bool can_retry =
+        conn->is_reused && !exchange->has_retried && !exchange->has_answered &&
+        (!conn->response.has_begun || exchange->handed == 0) && !has_sent_body &&
+        (exchange->is_safe || exchange->body != LH_EXCHANGE_NO_BODY || exchange->handed == 0);
     struct lh_buf again = LH_BUF_EMPTY;
 
     if (!can_retry || exchange->upstream->is_closing) {
@@ -480,8 +479,7 @@ void lh_exchange_cancel(struct lh_exchange *exchange)
 void lh__upstream_go_on(struct lh_upstream *upstream)
 {
     while (!upstream->is_closing && !lh__link_is_alone(&upstream->waiting)) {
-        struct lh_exchange *exchange =
-            lh__container(upstream->waiting.next, lh_exchange, waiting);
+        struct lh_exchange *exchange = lh__container(upstream->waiting.next, lh_exchange, waiting);
         if (!lh__exchange_connect(exchange)) {
             return;
         }

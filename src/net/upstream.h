@@ -14,21 +14,21 @@ struct lh_upstream;
 struct lh_exchange;
 
 struct lh_upstream_options {
-    const char *name;           /* for errors: "vectord" */
-    struct lh_str url;          /* http://host:port, perhaps with a path before every target */
-    uint32_t connections_max;   /* open at once; past it exchanges wait */
-    uint32_t waiting_max;       /* exchanges that wait; past it they are refused */
+    const char *name;            /* for errors: "vectord" */
+    struct lh_str url;           /* http://host:port, perhaps with a path before every target */
+    uint32_t connections_max;    /* open at once; past it exchanges wait */
+    uint32_t waiting_max;        /* exchanges that wait; past it they are refused */
     uint64_t connect_timeout_ms; /* to have a connection: the wait for one, then its making */
-    uint64_t timeout_ms;        /* for the upstream to take, to begin its answer, or to go on */
+    uint64_t timeout_ms;         /* for the upstream to take, to begin its answer, or to go on */
 };
 
 struct lh_upstream_metrics {
-    struct lh_counter requests;    /* exchanges begun */
-    struct lh_counter failures;    /* that got no whole answer, the upstream's fault */
-    struct lh_counter refused;     /* for want of a connection */
-    struct lh_counter retries;     /* on another connection, as a kept one had died */
-    struct lh_counter connects;    /* connections made */
-    struct lh_histogram latency;   /* to the end of the answer's header */
+    struct lh_counter requests;  /* exchanges begun */
+    struct lh_counter failures;  /* that got no whole answer, the upstream's fault */
+    struct lh_counter refused;   /* for want of a connection */
+    struct lh_counter retries;   /* on another connection, as a kept one had died */
+    struct lh_counter connects;  /* connections made */
+    struct lh_histogram latency; /* to the end of the answer's header */
 };
 
 LH_MUST_USE enum lh_status lh_upstream_create(struct lh_http_server *server,

@@ -129,8 +129,8 @@ static void lh__conn_take(struct lh__upstream_conn *conn, const char *bytes, siz
         return;
     }
     if (conn->response.state == LH__RESPONSE_DONE) {
-        bool is_taken = exchange->is_whole && exchange->out.len == 0 && !conn->is_writing &&
-                        !conn->is_deaf;
+        bool is_taken =
+            exchange->is_whole && exchange->out.len == 0 && !conn->is_writing && !conn->is_deaf;
         lh__exchange_done(exchange, is_taken && conn->response.head.keep_alive &&
                                         !conn->response.until_close && used == len);
     } else if (exchange->has_answered) {
@@ -235,8 +235,8 @@ void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
     n = n > 0 ? n : 0;
     bytes = uv_buf_init(conn->writing.ptr + n, (unsigned)(conn->writing.len - (size_t)n));
     conn->write.data = conn;
-    conn->is_writing = uv_write(&conn->write, (uv_stream_t *)&conn->tcp, &bytes, 1,
-                                lh__conn_on_written) == 0;
+    conn->is_writing =
+        uv_write(&conn->write, (uv_stream_t *)&conn->tcp, &bytes, 1, lh__conn_on_written) == 0;
     if (!conn->is_writing) {
         lh_buf_deinit(&conn->writing);
         lh__conn_deafen(conn);
@@ -308,8 +308,8 @@ static void lh__conn_connect(struct lh__upstream_conn *conn)
     conn->tcp.data = conn;
     conn->has_tcp = true;
     conn->connect.data = conn;
-    error = uv_tcp_connect(&conn->connect, &conn->tcp, conn->address->ai_addr,
-                           lh__conn_on_connected);
+    error =
+        uv_tcp_connect(&conn->connect, &conn->tcp, conn->address->ai_addr, lh__conn_on_connected);
     if (error != 0) {
         conn->error = error;
         uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_given_up);

@@ -18,10 +18,10 @@ struct lh__upstream_conn {
     struct lh__link all;
     struct lh__link idle;
     struct lh_exchange *exchange;
-    struct addrinfo *addresses;    /* of the name, until it is connected */
+    struct addrinfo *addresses;     /* of the name, until it is connected */
     const struct addrinfo *address; /* being tried */
-    struct lh_buf writing;         /* with libuv */
-    struct lh_timer timer;         /* how long it stays idle */
+    struct lh_buf writing;          /* with libuv */
+    struct lh_timer timer;          /* how long it stays idle */
     struct lh__response response;
     int error;         /* the last address could not be connected to, for this */
     bool has_tcp;      /* libuv has the handle */
@@ -60,9 +60,9 @@ struct lh_upstream {
     struct lh_upstream *next;
     struct lh_upstream_options options;
     struct lh_upstream_metrics metrics;
-    char *url;        /* its copy; `authority` and `prefix` borrow from it */
-    char *host;       /* without brackets, terminated */
-    char service[8];  /* the port, for the resolver */
+    char *url;       /* its copy; `authority` and `prefix` borrow from it */
+    char *host;      /* without brackets, terminated */
+    char service[8]; /* the port, for the resolver */
     uint16_t port;
     struct lh_str authority;
     struct lh_str prefix;
