@@ -85,6 +85,7 @@ static enum lh_status read_sets(struct lh_config *config, int argc, char **argv,
 static enum lh_status configure(struct lh_config *config, int argc, char **argv,
                                 struct lh_error *error)
 {
+    struct lh_services services;
     enum lh_status status = read_files(config, argc, argv, error);
     if (status == LH_OK)
         status = lh_config_set_environment(config, environ, error);
@@ -92,6 +93,8 @@ static enum lh_status configure(struct lh_config *config, int argc, char **argv,
         status = read_sets(config, argc, argv, error);
     if (status == LH_OK)
         status = lh_config_check(config, error);
+    if (status == LH_OK)
+        status = lh_services_read(config, &services, error);
     return status;
 }
 

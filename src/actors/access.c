@@ -41,7 +41,7 @@ static enum lh_status check_binds(const struct lh_config *config, const struct l
         return LH_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct lh_str host = lh_config_bind(config, keys[i]).host;
-        if (!is_loopback_host(host))
+        if (host.len > 0 && !is_loopback_host(host))
             return lh_error_set(error, LH_CONFIG,
                                 "%s: other hosts reach %.*s, and no token is configured: "
                                 "gateway.secrets_path names the file of tokens",

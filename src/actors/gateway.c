@@ -360,12 +360,21 @@ void lh_gateway_on_tick(void *context)
     if (gateway->is_tick_out || gateway->tick.is_stop)
         return;
     uint64_t now = lh_clock_ns();
-    if (is_over || now - gateway->ticked_ns >= TICK_NS) {
+    if (gateway->vectord == NULL) {
+        if (is_over)
+            lh_http_server_finish(gateway->http); /* nothing is due behind it */
+    } else if (is_over || now - gateway->ticked_ns >= TICK_NS) {
         gateway->ticked_ns = now;
         gateway->tick.is_stopping = gateway->is_stopping;
         gateway->tick.is_stop = is_over;
         send_tick(gateway);
     }
+}
+
+void lh_gateway_forward(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    lh_proxy_forward(&gateway->proxy, call);
 }
 
 void lh_gateway_on_stopped(void *context)

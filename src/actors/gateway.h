@@ -6,6 +6,7 @@
 #include "actors/access.h"
 #include "actors/decoder.h"
 #include "actors/peer.h"
+#include "actors/proxy.h"
 #include "actors/vectord.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -26,7 +27,8 @@ struct lh_gateway {
     struct lh_decoder_actor *decoders;
     uint32_t decoder_count;
     uint32_t next_decoder;
-    struct lh_vectord *vectord;
+    struct lh_vectord *vectord; /* NULL: it is in another process */
+    struct lh_proxy proxy;
     const struct lh_peer *peer; /* NULL: there is none */
     struct lh_worker *workers;
     uint32_t worker_count;
@@ -57,6 +59,9 @@ void lh_gateway_on_head(struct lh_http_call *call, void *context);
 void lh_gateway_on_message(struct lh_msg *msg, void *context);
 void lh_gateway_on_tick(void *context);
 void lh_gateway_on_stopped(void *context);
+
+/* For routes of services in other processes. */
+void lh_gateway_forward(struct lh_http_call *call, void *context);
 
 /* ---- handlers, as the route table names them ---- */
 void lh_handle_health(struct lh_http_call *call, void *context);

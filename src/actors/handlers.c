@@ -27,22 +27,56 @@ static const char *peer_state(const struct lh_gateway *gateway)
     return lh_counter_get(&gateway->vectord->metrics.arriving) > 0 ? "loading" : "listed";
 }
 
+/* The vector service of this process; true when it is ready. */
+static bool append_vectord(const struct lh_gateway *gateway, struct lh_buf *body)
+{
+    const struct lh_vectord_metrics *metrics = &gateway->vectord->metrics;
+    lh_buf_printf(body,
+                  ",\"indexes\":%" PRIu64 ",\"loading\":%" PRIu64 ",\"failed\":%" PRIu64
+                  ",\"log_records\":%" PRIu64 ",\"log_replayed\":%" PRIu64,
+                  lh_counter_get(&metrics->indexes), lh_counter_get(&metrics->loading),
+                  lh_counter_get(&metrics->failed), lh_counter_get(&metrics->to_replay),
+                  lh_counter_get(&metrics->replayed));
+    if (gateway->peer != NULL)
+        lh_buf_printf(body, ",\"peer\":\"%s\"", peer_state(gateway));
+    return lh_counter_get(&metrics->recovering) == 0 && lh_counter_get(&metrics->awaits_peer) == 0;
+}
+
+/* The services in other processes, each by its name. */
+static void append_proxied(const struct lh_proxy *proxy, struct lh_buf *body)
+{
+    const struct lh_proxied *unready = lh_proxy_find_unready(proxy);
+    if (proxy->count == 0)
+        return;
+    for (uint32_t i = 0; i < proxy->count; i++)
+        lh_buf_printf(body, "%s\"%s\":\"%s\"", i == 0 ? ",\"services\":{" : ",",
+                      proxy->services[i].place->name,
+                      lh_proxied_state_name(proxy->services[i].state));
+    lh_buf_append_char(body, '}');
+    if (unready != NULL && unready->reason[0] != '\0') {
+        lh_buf_append_str(body, LH_STR(",\"reason\":"));
+        lh_buf_append_json_string(body, lh_str_of(unready->reason));
+    }
+}
+
 void lh_handle_ready(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
-    const struct lh_vectord_metrics *metrics = &gateway->vectord->metrics;
+    const struct lh_proxied *unready = NULL;
+    struct lh_buf details = LH_BUF_EMPTY;
     struct lh_buf body = LH_BUF_EMPTY;
-    bool is_ready =
-        lh_counter_get(&metrics->recovering) == 0 && lh_counter_get(&metrics->awaits_peer) == 0;
-    lh_buf_printf(&body,
-                  "{\"status\":\"%s\",\"indexes\":%" PRIu64 ",\"loading\":%" PRIu64
-                  ",\"failed\":%" PRIu64 ",\"log_records\":%" PRIu64 ",\"log_replayed\":%" PRIu64,
-                  is_ready ? "ready" : "loading", lh_counter_get(&metrics->indexes),
-                  lh_counter_get(&metrics->loading), lh_counter_get(&metrics->failed),
-                  lh_counter_get(&metrics->to_replay), lh_counter_get(&metrics->replayed));
-    if (gateway->peer != NULL)
-        lh_buf_printf(&body, ",\"peer\":\"%s\"", peer_state(gateway));
-    lh_buf_append_char(&body, '}');
+    const char *status = "ready";
+    if (gateway->vectord != NULL && !append_vectord(gateway, &details))
+        status = "loading";
+    if (lh_http_call_service(call) == LH_HTTP_GATEWAY) {
+        append_proxied(&gateway->proxy, &details);
+        unready = lh_proxy_find_unready(&gateway->proxy);
+        if (unready != NULL)
+            status = unready->state == LH_PROXIED_UNREACHABLE ? "unreachable" : "loading";
+    }
+    lh_buf_printf(&body, "{\"status\":\"%s\"%.*s}", status, LH_STR_FMT(lh_buf_str(&details)));
+    bool is_ready = strcmp(status, "ready") == 0 && !lh_buf_failed(&details);
+    lh_buf_deinit(&details);
     if (!is_ready)
         lh_http_call_add_header(call, "Retry-After", "1");
     lh_http_answer(call, is_ready ? 200 : 503, "application/json", &body);

@@ -191,12 +191,15 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
     lh_access_metrics(gateway->access, &out);
     lh_http_server_metrics(gateway->http, &out);
     append_gateway(&out, gateway);
-    append_vectord(&out, gateway->vectord);
-    append_checkpoints(&out, &gateway->vectord->metrics);
-    append_persister(&out, gateway->vectord->options.persister);
+    lh_proxy_metrics(&gateway->proxy, &out);
+    if (gateway->vectord != NULL) {
+        append_vectord(&out, gateway->vectord);
+        append_checkpoints(&out, &gateway->vectord->metrics);
+        append_persister(&out, gateway->vectord->options.persister);
+        append_shards(&out, gateway);
+    }
     if (gateway->peer != NULL)
         append_peer(&out, gateway->peer);
-    append_shards(&out, gateway);
     append_process(&out);
     lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

@@ -37,6 +37,8 @@ static enum lh_status make_http(struct lh_server *server, const struct lh_config
         .context = &server->gateway,
         .on_head = lh_gateway_on_head,
         .on_hangup = lh_server_on_hangup,
+        .forwarded = lh_services_elsewhere(&server->services),
+        .forward = lh_gateway_forward,
         .on_message = lh_gateway_on_message,
         .on_tick = lh_gateway_on_tick,
         .on_stopped = lh_gateway_on_stopped,
@@ -55,12 +57,17 @@ static enum lh_status make_http(struct lh_server *server, const struct lh_config
 }
 
 static enum lh_status listen_on(struct lh_server *server, const struct lh_config *config,
-                                const char *key, enum lh_http_service service,
-                                struct lh_error *error)
+                                enum lh_http_service service, struct lh_error *error)
 {
-    struct lh_config_address configured = lh_config_bind(config, key);
+    const struct lh_service_place *place = lh_services_find(&server->services, service);
+    struct lh_config_address configured = lh_config_bind(config, place->bind_key);
     struct lh_http_bind bind = {configured.host, configured.port, service};
-    return lh_http_server_listen(server->http, &bind, error);
+    if (!place->listens)
+        return LH_OK;
+    enum lh_status status = lh_http_server_listen(server->http, &bind, error);
+    if (status != LH_OK)
+        lh_config_blame(config, place->bind_key, error);
+    return status;
 }
 
 static void make_actors(struct lh_server *server, const struct lh_config *config)
@@ -158,8 +165,10 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
     path[folder.len] = '\0';
     enum lh_status status =
         lh_disk_open_folder(path, lh_server_io(config), &options.disk, note, error);
-    if (status != LH_OK)
+    if (status != LH_OK) {
+        lh_config_blame(config, "vectord.data_dir", error);
         return status;
+    }
     lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "disk opened",
                 LH_LOG_TEXT("data_dir", path), LH_LOG_TEXT("io", lh_disk_name(options.disk)),
                 LH_LOG_TEXT("note", note));
@@ -183,6 +192,25 @@ static enum lh_status make_decoders(struct lh_server *server, struct lh_error *e
     return LH_OK;
 }
 
+/* The vector service, all but its threads. */
+static enum lh_status make_vectord(struct lh_server *server, const struct lh_config *config,
+                                   struct lh_error *error)
+{
+    uint32_t cores = lh_server_cores();
+    server->worker_count = or_default(lh_config_integer(config, "vectord.shards"), cores);
+    server->decoder_count =
+        or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
+    server->workers = calloc(server->worker_count, sizeof *server->workers);
+    server->decoders = calloc(server->decoder_count, sizeof *server->decoders);
+    if (server->workers == NULL || server->decoders == NULL)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to start");
+    enum lh_status status = open_disk(server, config, error);
+    if (status != LH_OK)
+        return status;
+    make_actors(server, config);
+    return make_decoders(server, error);
+}
+
 static enum lh_status start_threads(struct lh_server *server, struct lh_error *error)
 {
     enum lh_status status = LH_OK;
@@ -199,13 +227,23 @@ static enum lh_status start_threads(struct lh_server *server, struct lh_error *e
     return status;
 }
 
+static enum lh_status make_proxy(struct lh_server *server, const struct lh_config *config,
+                                 struct lh_error *error)
+{
+    const struct lh_proxy_options options = {.http = server->http,
+                                             .access = &server->access,
+                                             .services = &server->services,
+                                             .log = &server->log};
+    return lh_proxy_init(&server->gateway.proxy, &options, config, error);
+}
+
 static void wire_gateway(struct lh_server *server)
 {
     server->gateway.http = server->http;
     server->gateway.access = &server->access;
     server->gateway.decoders = server->decoders;
     server->gateway.decoder_count = server->decoder_count;
-    server->gateway.vectord = &server->vectord;
+    server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
@@ -223,7 +261,7 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
                 LH_LOG_U64("shard_workers", server->worker_count),
                 LH_LOG_U64("decoders", server->decoder_count),
                 LH_LOG_TEXT("kernels", lh_graph_kernels()));
-    if (!server->is_kept)
+    if (!server->is_kept && server->actors_made)
         lh_log_line(&server->log, LH_LOG_WARN,
                     "ephemeral: without vectord.data_dir vectors are in memory only and gone when "
                     "the server stops");
@@ -233,7 +271,6 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
 enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
                                struct lh_error *error)
 {
-    uint32_t cores = lh_server_cores();
     *server = (struct lh_server){.log = {.fd = STDERR_FILENO}};
     struct lh_gateway_options options = {
         .search_credits = (uint32_t)lh_config_integer(config, "server.search_credits"),
@@ -245,39 +282,28 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
     };
     server->config = config;
     lh_server_set_log_level(server, config);
-    server->worker_count = or_default(lh_config_integer(config, "vectord.shards"), cores);
-    server->decoder_count =
-        or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
-    server->workers = calloc(server->worker_count, sizeof *server->workers);
-    server->decoders = calloc(server->decoder_count, sizeof *server->decoders);
-    enum lh_status status = LH_OUT_OF_MEMORY;
-    if (server->workers == NULL || server->decoders == NULL) {
-        lh_error_set(error, status, "not enough memory to start");
-        goto done;
-    }
-    status = lh_access_init(&server->access, config, error);
+    enum lh_status status = lh_services_read(config, &server->services, error);
+    if (status == LH_OK)
+        status = lh_access_init(&server->access, config, error);
     if (status == LH_OK)
         status = lh_gateway_init(&server->gateway, &options);
     if (status == LH_OK)
         status = make_http(server, config, error);
     if (status == LH_OK)
-        status = listen_on(server, config, "gateway.bind", LH_HTTP_GATEWAY, error);
+        status = listen_on(server, config, LH_HTTP_GATEWAY, error);
     if (status == LH_OK)
-        status = listen_on(server, config, "vectord.bind", LH_HTTP_VECTORD, error);
+        status = listen_on(server, config, LH_HTTP_VECTORD, error);
     if (status == LH_OK)
-        status = open_disk(server, config, error);
-    if (status != LH_OK)
-        goto done;
-    make_actors(server, config);
-    status = make_decoders(server, error);
+        status = make_proxy(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_VECTORD)->is_here)
+        status = make_vectord(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);
-    if (status == LH_OK)
+    if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
     if (status == LH_OK)
         log_start(server, config);
-done:
     if (status != LH_OK)
         lh_server_stop(server);
     return status;

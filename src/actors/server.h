@@ -3,6 +3,7 @@
 #define LH_ACTORS_SERVER_H
 
 #include "actors/gateway.h"
+#include "actors/services.h"
 #include "base/config.h"
 
 struct lh_server {
@@ -13,6 +14,7 @@ struct lh_server {
     void *reread_arg;
     struct lh_access access; /* with the secrets */
     struct lh_http_server *http;
+    struct lh_services services; /* borrows from the configuration */
     struct lh_gateway gateway;
     struct lh_vectord vectord;
     struct lh_persister persister; /* when `is_kept` */

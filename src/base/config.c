@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LH_CONFIG_STRING_MAX 4096u /* a path on Linux */
-#define LH_CONFIG_REASON_MAX 64u
+#define LH_CONFIG_STRING_MAX   4096u /* a path on Linux */
+#define LH_CONFIG_REASON_MAX   64u
+#define LH_CONFIG_ORIGIN_SHOWN 48u /* where an error has little room */
 
 struct lh_config_entry {
     char *text;   /* of a string */
@@ -56,7 +57,9 @@ static const char *lh_config_read_string(const struct lh_config_key *key, struct
     }
     if (key->flags & LH_KEY_URL && value.len > 0)
         return lh_config_read_url(value);
-    return key->flags & LH_KEY_BIND ? lh_config_read_bind(value, &bind) : NULL;
+    if (key->flags & LH_KEY_BIND && !lh_str_eq(value, LH_STR("none")))
+        return lh_config_read_bind(value, &bind);
+    return NULL;
 }
 
 static const char *lh_config_read_number(const struct lh_config_key *key, struct lh_str value,
@@ -270,7 +273,8 @@ static bool lh_config_binds_clash(struct lh_config_address a, struct lh_config_a
 {
     bool is_any = lh_str_eq(a.host, LH_STR("0.0.0.0")) || lh_str_eq(b.host, LH_STR("0.0.0.0")) ||
                   lh_str_eq(a.host, LH_STR("::")) || lh_str_eq(b.host, LH_STR("::"));
-    return a.port == b.port && a.port != 0 && (is_any || lh_str_eq_nocase(a.host, b.host));
+    return a.host.len > 0 && a.port == b.port && a.port != 0 &&
+           (is_any || lh_str_eq_nocase(a.host, b.host));
 }
 
 /* Checks the bind at `at` against those before it. */
@@ -369,11 +373,33 @@ struct lh_config_address lh_config_bind(const struct lh_config *config, const ch
 {
     size_t at = lh_config_at(key);
     struct lh_config_address bind = {{NULL, 0}, 0};
-    const char *wrong = lh_config_read_bind(lh_str_of(config->entries[at].text), &bind);
+    struct lh_str text = lh_str_of(config->entries[at].text);
     assert(lh__config_keys[at].flags & LH_KEY_BIND);
-    assert(wrong == NULL); /* checked when it was set */
-    (void)wrong;
+    if (!lh_str_eq(text, LH_STR("none"))) {
+        const char *wrong = lh_config_read_bind(text, &bind);
+        assert(wrong == NULL); /* checked when it was set */
+        (void)wrong;
+    }
     return bind;
+}
+
+const char *lh_config_origin(const struct lh_config *config, const char *key)
+{
+    return config->entries[lh_config_at(key)].origin;
+}
+
+void lh_config_blame(const struct lh_config *config, const char *key, struct lh_error *error)
+{
+    struct lh_error told = *error;
+    const char *origin = lh_config_origin(config, key);
+    size_t len = origin != NULL ? strlen(origin) : 0;
+    size_t cut = len > LH_CONFIG_ORIGIN_SHOWN ? len - LH_CONFIG_ORIGIN_SHOWN : 0;
+    if (origin == NULL)
+        lh_error_set(error, told.status, "%s: %s", key, told.text);
+    else /* of a long path, the end says more */
+        lh_error_set(error, told.status, "%s%s: %s: %s", cut > 0 ? "..." : "", origin + cut, key,
+                     told.text);
+    error->sys_errno = told.sys_errno;
 }
 
 bool lh_config_is_set(const struct lh_config *config, const char *key)

@@ -53,7 +53,12 @@ LH_MUST_USE enum lh_status lh_config_check(const struct lh_config *config, struc
 struct lh_str lh_config_string(const struct lh_config *config, const char *key);
 uint64_t lh_config_integer(const struct lh_config *config, const char *key);
 bool lh_config_bool(const struct lh_config *config, const char *key);
+/* A bind of "none" has no host. */
 struct lh_config_address lh_config_bind(const struct lh_config *config, const char *key);
+/* Where it was set, "lakehouse.toml:12"; NULL: nowhere, it is the default. */
+const char *lh_config_origin(const struct lh_config *config, const char *key);
+/* Puts where the key was set, and the key, before an error that came of its value. */
+void lh_config_blame(const struct lh_config *config, const char *key, struct lh_error *error);
 bool lh_config_is_set(const struct lh_config *config, const char *key); /* differs from default */
 
 /* The effective configuration as commented TOML, secrets masked; keys of later versions stand

@@ -33,7 +33,8 @@
 /* In the order of printing; the keys of one section stand together. */
 const struct lh_config_key lh__config_keys[] = {
     LH_STRING("gateway", "bind", "127.0.0.1:3110", LH_KEY_BIND,
-              "Where every service answers, under /v1: host:port, :port or [ipv6]:port."),
+              "Where every service answers, under /v1: host:port, :port or [ipv6]:port; \"none\":\n"
+              "nowhere, this process has no gateway."),
     LH_STRING("gateway", "secrets_path", "", LH_KEY_LIVE,
               "TOML file of bearer tokens and other secrets, which only its owner may read;\n"
               "empty: none, and then every bind has to be on this host."),
@@ -45,11 +46,23 @@ const struct lh_config_key lh__config_keys[] = {
                "requests are answered 429. 0: no limit. A token may have its own."),
     LH_INTEGER("gateway", "bytes_per_second", "0", 0, LH_TIB, LH_KEY_BYTES | LH_KEY_LIVE,
                "The same for the bytes of request bodies."),
-    LH_STRING("gateway", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "ingestd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "queryd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "vectord_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "storaged_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "catalogd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "ingestd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "queryd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "vectord_url", "", LH_KEY_URL,
+              LH_URL_NOTE "\n"
+              "A bind of this process is no other one. A service in another process is not\n"
+              "started here, and takes no data_dir, unless its bind is set here as well."),
+    LH_INTEGER("gateway", "proxy_connections", "256", 1, 65535, 0,
+               "Connections to each service in another process; past it requests wait."),
+    LH_INTEGER("gateway", "proxy_waiting", "1024", 0, 1000000, 0,
+               "Requests that wait for one of them; past it they are answered 503."),
+    LH_DURATION("gateway", "proxy_connect_timeout", "5s", 100, LH_DAY, 0,
+                "To have such a connection: 503 when all are in use, 504 when none comes about."),
+    LH_DURATION("gateway", "proxy_timeout", "5m", 100, LH_DAY, 0,
+                "For such a service to take a request, to answer it, or to go on with its answer.\n"
+                "Reshards and checkpoints of large indexes are answered when they are done."),
 
     LH_INTEGER("server", "decoders", "0", 0, 256, 0,
                "Threads that read JSON bodies; 0: a quarter of the cores, at least one."),
@@ -82,7 +95,8 @@ const struct lh_config_key lh__config_keys[] = {
                "What indexes may take before adds are answered 507; 0: no limit of its own."),
 
     LH_STRING("vectord", "bind", "127.0.0.1:3215", LH_KEY_BIND,
-              "Where the vector service answers, with or without /v1."),
+              "Where the vector service answers, with or without /v1; \"none\": only behind the\n"
+              "gateway."),
     LH_INTEGER("vectord", "shards", "0", 0, LH_SHARDS_MAX, 0,
                "Shard threads, and the shards of a new index; 0: one a core. An index may be made\n"
                "with another number."),

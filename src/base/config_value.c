@@ -1,6 +1,7 @@
 /* Sizes, durations and addresses as text. Any thread; no state. */
 #include "base/config_value.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 struct lh_unit {
@@ -133,6 +134,25 @@ const char *lh_config_read_url(struct lh_str text)
     if (host.len == 0 || host.ptr[0] == ':')
         return "is no URL: it has no host";
     return has_port ? lh_config_read_bind(host, &address) : NULL;
+}
+
+struct lh_config_url lh_config_split_url(struct lh_str text)
+{
+    struct lh_config_url url = {.is_tls = lh_str_has_prefix(text, LH_STR("https://"))};
+    size_t scheme = url.is_tls ? 8 : 7;
+    assert(lh_config_read_url(text) == NULL);
+    struct lh_str rest = {text.ptr + scheme, text.len - scheme};
+    const char *slash = memchr(rest.ptr, '/', rest.len);
+    url.authority = (struct lh_str){rest.ptr, slash ? (size_t)(slash - rest.ptr) : rest.len};
+    url.path = (struct lh_str){rest.ptr + url.authority.len, rest.len - url.authority.len};
+    while (url.path.len > 0 && url.path.ptr[url.path.len - 1] == '/')
+        url.path.len--;
+    if (lh_config_read_bind(url.authority, &url.address) == NULL)
+        return url;
+    url.address = (struct lh_config_address){url.authority, url.is_tls ? 443 : 80};
+    if (url.authority.ptr[0] == '[')
+        url.address.host = (struct lh_str){url.authority.ptr + 1, url.authority.len - 2};
+    return url;
 }
 
 static void lh_config_write(struct lh_buf *out, uint64_t value, const struct lh_unit *units,

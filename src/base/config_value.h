@@ -30,6 +30,15 @@ const char *lh_config_read_bind(struct lh_str text, struct lh_config_address *bi
 /* "http://host", "https://host:port/folder": no user, query or fragment. */
 const char *lh_config_read_url(struct lh_str text);
 
+/* The parts of such a URL; they point into it. */
+struct lh_config_url {
+    bool is_tls;
+    struct lh_str authority;          /* "host:port" as it stands there */
+    struct lh_config_address address; /* the scheme's port when it was left out */
+    struct lh_str path;               /* "" or "/folder" */
+};
+struct lh_config_url lh_config_split_url(struct lh_str text);
+
 /* The shortest form that reads back as the same value. */
 void lh_config_write_bytes(struct lh_buf *out, uint64_t value);
 void lh_config_write_duration_ms(struct lh_buf *out, uint64_t value);

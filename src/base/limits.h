@@ -57,9 +57,9 @@
 #define LH_REQUEST_ID_BYTES_MAX   128u   /* a client's own X-Request-Id; UUIDs have 36 */
 
 /* Upstreams: services in other processes. */
-#define LH_INTERIM_RESPONSES_MAX 16u     /* before one answer: 100, 102 and 103 come once or twice */
-#define LH_UPSTREAM_IDLE_MS      30000u  /* less than the 75 s after which our own services close */
-#define LH_UPSTREAM_WHOLE_BYTES  65536u  /* an answer up to it is sent on when all of it is there */
+#define LH_INTERIM_RESPONSES_MAX 16u    /* before one answer: 100, 102 and 103 come once or twice */
+#define LH_UPSTREAM_IDLE_MS      30000u /* less than the 75 s after which our own services close */
+#define LH_UPSTREAM_WHOLE_BYTES  65536u /* an answer up to it is sent on when all of it is there */
 #define LH_UPSTREAM_OUT_BYTES    262144u /* gathered for an upstream; past it the client waits */
 #define LH_PROXY_HOPS_MAX        4u      /* gateways of ours behind one another; more is a loop */
 

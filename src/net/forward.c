@@ -15,21 +15,23 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define VIA_NAME         "lakehoused"
-#define CONTINUE_WAIT_MS 1000u /* an upstream that does not know 100-continue gets the body then \
-                                */
+#define VIA_NAME "lakehoused"
+#define CONTINUE_WAIT_MS                                                    \
+    1000u /* an upstream that does not know 100-continue gets the body then \
+           */
 
 struct lh__forward {
     struct lh_http_server *server;
     struct lh_http_ticket ticket;
+    struct lh_http_forward_options options;
     struct lh_exchange *exchange;
     struct lh_timer timer; /* 100-continue */
     struct lh_buf body;    /* of a short answer */
     uint64_t length;       /* of the answer's body, as announced */
+    size_t extra_len;      /* of header lines that are not the upstream\'s */
     int status;            /* of the answer; 0: its header has not come */
     bool awaits_continue;  /* the client is not read until the upstream wants its body */
     bool has_begun;        /* the answer goes out in pieces */
-    bool is_bodiless;      /* HEAD, 204, 304 */
 };
 
 static void lh__forward_free(struct lh__forward *forward)
@@ -206,7 +208,7 @@ static void lh__append_own_fields(struct lh_buf *out, const struct lh_http_call 
 }
 
 static void lh__append_request(struct lh_buf *out, const struct lh_http_call *call,
-                               const struct lh_upstream *upstream, struct lh_str authorization)
+                               const struct lh_upstream *upstream, struct lh_str token)
 {
     static const struct lh_str own[] = {
         LH_STR("host"),         LH_STR("content-length"),  LH_STR("expect"),
@@ -222,15 +224,16 @@ static void lh__append_request(struct lh_buf *out, const struct lh_http_call *ca
     lh__append_field(out, LH_STR("Host"), lh_upstream_authority(upstream));
     for (unsigned i = 0; i < head->field_count; i++) {
         struct lh_str name = lh__field_name(head, i);
-        bool is_replaced =
-            lh__is_one_of(name, own, sizeof own / sizeof *own) ||
-            (authorization.len > 0 && lh_str_eq_nocase(name, LH_STR("authorization")));
+        bool is_replaced = lh__is_one_of(name, own, sizeof own / sizeof *own) ||
+                           (token.len > 0 && lh_str_eq_nocase(name, LH_STR("authorization")));
         if (!is_replaced && !lh__is_hop_by_hop(head, name)) {
             lh__append_field(out, name, lh__field_value(head, i));
         }
     }
-    if (authorization.len > 0) {
-        lh__append_field(out, LH_STR("Authorization"), authorization);
+    if (token.len > 0) {
+        lh_buf_append_str(out, LH_STR("Authorization: Bearer "));
+        lh_buf_append_str(out, token);
+        lh_buf_append(out, "\r\n", 2);
     }
     lh__append_own_fields(out, call);
     lh_buf_append(out, "\r\n", 2);
@@ -242,6 +245,9 @@ static void lh__forward_on_data(struct lh_http_call *call, void *arg, struct lh_
 {
     struct lh__forward *forward = arg;
 
+    if (call->head.chunked && forward->options.on_unannounced != NULL) {
+        forward->options.on_unannounced(call, piece.len, forward->options.arg);
+    }
     lh_exchange_send(forward->exchange, piece);
     if (lh_exchange_is_full(forward->exchange)) {
         lh_http_call_pause(call);
@@ -335,22 +341,23 @@ static void lh__append_answer_fields(struct lh_buf *out, const struct lh__head *
     }
 }
 
-static void lh__forward_on_head(const struct lh__head *head, bool is_bodiless, void *arg)
+static void lh__forward_on_head(int status, const struct lh__head *head, void *arg)
 {
     struct lh__forward *forward = arg;
     struct lh_http_call *call = lh__forward_call(forward);
     const struct lh_http_sending sending = {
         .on_ready = lh__forward_on_ready, .on_gone = lh__forward_on_gone, .arg = forward};
+    bool is_bodiless;
 
     lh_timer_cancel(&forward->timer);
-    forward->status = head->status;
-    forward->is_bodiless = is_bodiless;
+    forward->status = status;
     forward->length = head->has_content_length ? head->content_length : LH_HTTP_LENGTH_UNKNOWN;
     forward->extra_len = call->extra.len;
     lh__append_answer_fields(&call->extra, head);
+    is_bodiless = call->is_head || status == 204 || status == 304;
     if (!is_bodiless && forward->length > LH_UPSTREAM_WHOLE_BYTES) {
         forward->has_begun = true;
-        lh_http_answer_begin(call, head->status, NULL, forward->length, &sending);
+        lh_http_answer_begin(call, status, NULL, forward->length, &sending);
         if (forward->awaits_continue) { /* it answers without the body, and may yet take it */
             forward->awaits_continue = false;
             lh_http_call_resume(call);
@@ -421,7 +428,7 @@ static void lh__forward_on_end(void *arg)
 
     if (forward->has_begun) {
         lh_http_answer_end(call);
-    } else if (call->is_head && forward->is_bodiless) {
+    } else if (call->is_head) {
         /* Its length is that of the body which a GET would bring. The call ends a moment later. */
         call->stream = (struct lh_http_stream){.on_data = lh__ignore_data};
         lh_http_answer_begin(call, forward->status, NULL, forward->length, &nothing);
@@ -450,8 +457,7 @@ static void lh__forward_on_failed(const struct lh_error *error, void *arg)
 /* ---- beginning ---- */
 
 static enum lh_status lh__forward_begin(struct lh__forward *forward, struct lh_http_call *call,
-                                        struct lh_upstream *upstream, struct lh_str authorization,
-                                        struct lh_error *error)
+                                        struct lh_upstream *upstream, struct lh_error *error)
 {
     const struct lh_exchange_events events = {
         .on_writable = lh__forward_on_writable,
@@ -471,14 +477,15 @@ static enum lh_status lh__forward_begin(struct lh__forward *forward, struct lh_h
     };
     enum lh_status status;
 
-    lh__append_request(&request.head, call, upstream, authorization);
+    lh__append_request(&request.head, call, upstream, forward->options.token);
+    forward->options.token = (struct lh_str){"", 0}; /* its owner may reload it */
     status = lh_exchange_begin(upstream, &request, &events, &forward->exchange, error);
     lh_buf_deinit(&request.head);
     return status;
 }
 
 void lh_http_forward(struct lh_http_call *call, struct lh_upstream *upstream,
-                     struct lh_str authorization)
+                     const struct lh_http_forward_options *options)
 {
     struct lh__forward *forward;
     struct lh_error error;
@@ -498,8 +505,9 @@ void lh_http_forward(struct lh_http_call *call, struct lh_upstream *upstream,
     }
     forward->server = call->conn->server;
     forward->ticket = lh_http_call_ticket(call);
+    forward->options = *options;
     lh_timer_init(&forward->timer, lh__forward_on_continue_due, forward);
-    if (lh__forward_begin(forward, call, upstream, authorization, &error) != LH_OK) {
+    if (lh__forward_begin(forward, call, upstream, &error) != LH_OK) {
         lh__forward_free(forward);
         lh_http_answer_error(call, &error);
         return;

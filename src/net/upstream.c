@@ -7,6 +7,7 @@
  * A kept connection may die in the moment in which it is used again. The exchange is then tried on
  * another one, once, unless the upstream may have acted on it already: only when no byte of an
  * answer has come, and the method is safe or the request's body has not been begun. */
+#include "base/config_value.h"
 #include "net/upstream_internal.h"
 
 #include <assert.h>
@@ -18,40 +19,15 @@
 /* Takes the URL apart; the configuration has checked it. */
 static enum lh_status lh__upstream_parse(struct lh_upstream *upstream, struct lh_error *error)
 {
-    struct lh_str rest = lh_str_of(upstream->url);
-    struct lh_str host;
-    uint64_t port = 80;
-    const char *slash;
-    const char *colon;
+    struct lh_config_url url = lh_config_split_url(lh_str_of(upstream->url));
 
-    if (!lh_str_has_prefix(rest, LH_STR("http://"))) {
-        return lh_error_set(error, LH_CONFIG, "%s: %.60s: only http:// is implemented",
-                            upstream->options.name, upstream->url);
+    if (url.is_tls) {
+        return lh_error_set(error, LH_CONFIG, "only http:// is implemented");
     }
-    rest = (struct lh_str){rest.ptr + 7, rest.len - 7};
-    slash = memchr(rest.ptr, '/', rest.len);
-    slash = slash != NULL ? slash : rest.ptr + rest.len;
-    upstream->authority = (struct lh_str){rest.ptr, (size_t)(slash - rest.ptr)};
-    upstream->prefix = (struct lh_str){slash, rest.len - upstream->authority.len};
-    while (upstream->prefix.len > 0 && upstream->prefix.ptr[upstream->prefix.len - 1] == '/') {
-        upstream->prefix.len--;
-    }
-    host = upstream->authority;
-    colon = memrchr(host.ptr, ':', host.len);
-    if (colon != NULL && host.ptr[host.len - 1] != ']') {
-        struct lh_str text = {colon + 1, (size_t)(host.ptr + host.len - colon - 1)};
-        if (!lh_str_to_u64(text, &port) || port == 0 || port > UINT16_MAX) {
-            return lh_error_set(error, LH_CONFIG, "%s: %.60s: not a port", upstream->options.name,
-                                upstream->url);
-        }
-        host.len = (size_t)(colon - host.ptr);
-    }
-    if (host.len > 2 && host.ptr[0] == '[') {
-        host = (struct lh_str){host.ptr + 1, host.len - 2};
-    }
-    upstream->port = (uint16_t)port;
-    snprintf(upstream->service, sizeof upstream->service, "%u", (unsigned)upstream->port);
-    upstream->host = strndup(host.ptr, host.len);
+    upstream->authority = url.authority;
+    upstream->prefix = url.path;
+    snprintf(upstream->port, sizeof upstream->port, "%u", (unsigned)url.address.port);
+    upstream->host = strndup(url.address.host.ptr, url.address.host.len);
     return upstream->host != NULL ? LH_OK : LH_OUT_OF_MEMORY;
 }
 

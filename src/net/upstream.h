@@ -7,11 +7,11 @@
 #define LH_NET_UPSTREAM_H
 
 #include "base/metrics.h"
-#include "net/guard.h"
 #include "net/http.h"
 
 struct lh_upstream;
 struct lh_exchange;
+struct lh__head; /* net/guard.h; for this folder */
 
 struct lh_upstream_options {
     const char *name;            /* for errors: "vectord" */
@@ -55,7 +55,7 @@ enum lh_exchange_body { LH_EXCHANGE_NO_BODY, LH_EXCHANGE_LENGTH, LH_EXCHANGE_CHU
 struct lh_exchange_events {
     void (*on_writable)(void *arg); /* it was full, and takes more of the request's body */
     void (*on_continue)(void *arg); /* 100: it wants the body */
-    void (*on_head)(const struct lh__head *head, bool is_bodiless, void *arg);
+    void (*on_head)(int status, const struct lh__head *head, void *arg);
     void (*on_body)(struct lh_str piece, void *arg);
     void (*on_end)(void *arg);
     /* No answer, or not all of one: LH_BAD_GATEWAY, LH_GATEWAY_TIMEOUT, LH_OVERLOADED (no

@@ -92,8 +92,7 @@ static void lh__conn_on_head(const struct lh__head *head, void *arg)
         exchange->has_answered = true;
         lh_histogram_observe(&conn->upstream->metrics.latency,
                              lh_clock_ns() - exchange->started_ns);
-        exchange->events.on_head(head, lh__response_is_bodiless(&conn->response),
-                                 exchange->events.arg);
+        exchange->events.on_head(head->status, head, exchange->events.arg);
     }
 }
 
@@ -359,7 +358,7 @@ struct lh__upstream_conn *lh__upstream_conn_open(struct lh_exchange *exchange)
     lh__response_begin(&conn->response, exchange->is_head);
     /* An address is a name as well, so there is one way; libuv asks from a thread of its own. */
     if (uv_getaddrinfo(&upstream->server->loop, &conn->resolve, lh__conn_on_resolved,
-                       upstream->host, upstream->service, &hints) != 0) {
+                       upstream->host, upstream->port, &hints) != 0) {
         free(conn);
         return NULL;
     }

@@ -60,10 +60,9 @@ struct lh_upstream {
     struct lh_upstream *next;
     struct lh_upstream_options options;
     struct lh_upstream_metrics metrics;
-    char *url;       /* its copy; `authority` and `prefix` borrow from it */
-    char *host;      /* without brackets, terminated */
-    char service[8]; /* the port, for the resolver */
-    uint16_t port;
+    char *url;    /* its copy; `authority` and `prefix` borrow from it */
+    char *host;   /* without brackets, terminated */
+    char port[8]; /* as text, for the resolver */
     struct lh_str authority;
     struct lh_str prefix;
     struct lh__link conns;

@@ -256,7 +256,8 @@ def test_a_port_that_is_taken_is_told(key):
     assert code == 1, said
     service = key.split(".")[0]
     assert said.endswith(
-        f"lakehoused: cannot listen on {address} for {service}: address already in use\n"
+        f"lakehoused: --set: {key}: cannot listen on {address} for {service}: "
+        "address already in use\n"
     )
 
 
