@@ -11,11 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BACKOFF_MS_MIN 1000u
-#define BACKOFF_MS_MAX 60000u
-#define STOP_NS        5000000000ull /* at a stop, for uploads that nothing is known against */
-#define NANOS_A_MS     1000000ull
-#define NEVER          UINT64_MAX
+#define STOP_NS    5000000000ull /* at a stop, for uploads that nothing is known against */
+#define NANOS_A_MS 1000000ull
+#define NEVER      LH_ACTOR_FOR_EVER
 
 void lh__peer_path(const char *verb, const char *name, char path[LH_NAME_BYTES_MAX + 64])
 {
@@ -83,12 +81,7 @@ static uint64_t next_random(struct lh_peer *peer)
 /* The next try, later than the last by a growing and random delay. */
 static void try_later(struct lh_peer *peer, struct lh_peer_retry *retry)
 {
-    uint64_t backoff = 2 * retry->backoff_ms;
-    if (backoff < BACKOFF_MS_MIN)
-        backoff = BACKOFF_MS_MIN;
-    if (backoff > BACKOFF_MS_MAX)
-        backoff = BACKOFF_MS_MAX;
-    retry->backoff_ms = backoff;
+    uint64_t backoff = retry->backoff_ms = lh_clock_backoff_ms(retry->backoff_ms);
     /* Between half and all of it: servers that lost the same peer do not return as one. */
     retry->due_ns = lh_clock_ns() + (backoff / 2 + next_random(peer) % (backoff / 2)) * NANOS_A_MS;
 }
@@ -424,7 +417,7 @@ static bool turn(struct lh_peer *peer)
     } else {
         if (peer->is_list_due && peer->list.due_ns < due)
             due = peer->list.due_ns;
-        (void)(due == NEVER ? lh_actor_wait(actor) : lh_actor_wait_until(actor, due));
+        (void)lh_actor_wait_until(actor, due);
     }
     return true;
 }

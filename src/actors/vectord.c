@@ -359,14 +359,17 @@ static void job_back(struct lh_vectord *vectord, struct lh_job *job)
     }
 }
 
-static void count_states(struct lh_vectord *vectord)
+void lh__vectord_count_states(struct lh_vectord *vectord)
 {
+    uint64_t arriving = 0;
     uint64_t loading = 0;
     uint64_t failed = 0;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
+        arriving += vectord->indexes[i]->state == LH_STATE_ARRIVING;
         loading += vectord->indexes[i]->state == LH_STATE_LOADING;
         failed += vectord->indexes[i]->state == LH_STATE_FAILED;
     }
+    lh_counter_set(&vectord->metrics.arriving, arriving);
     lh_counter_set(&vectord->metrics.loading, loading);
     lh_counter_set(&vectord->metrics.failed, failed);
 }
@@ -377,7 +380,7 @@ static void publish(struct lh_vectord *vectord)
     if (lh_counter_get(&vectord->metrics.loading) > 0 || vectord->recovering.is_on ||
         lh_counter_get(&vectord->metrics.failed) > 0 ||
         lh_counter_get(&vectord->metrics.indexes) != vectord->index_count)
-        count_states(vectord);
+        lh__vectord_count_states(vectord);
     lh_counter_set(&vectord->metrics.indexes, vectord->index_count);
     lh_counter_set(&vectord->metrics.items, vectord->items);
     lh_counter_set(&vectord->metrics.bytes, vectord->bytes);

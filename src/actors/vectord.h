@@ -207,6 +207,9 @@ void lh__vectord_fail(struct lh_vectord *vectord, struct lh_request *request, en
 void lh__vectord_log(struct lh_vectord *vectord, struct lh_request *request,
                      enum lh_record_type type);
 
+/* Sets the metrics of indexes by state. */
+void lh__vectord_count_states(struct lh_vectord *vectord);
+
 /* Notes a change that is in the log: the index's LSN, and that its file lacks it. */
 void lh__vectord_note(struct lh_vectord *vectord, const struct lh_request *request);
 
@@ -263,7 +266,6 @@ void lh__vectord_route(struct lh_vectord *vectord, struct lh_request *request);
 
 /* vectord_recover.c */
 void lh__recover_begin(struct lh_vectord *vectord);
-void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part);
 void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job);
 /* A job that no one waits for has ended. */
 void lh__recover_removed(struct lh_vectord *vectord);
@@ -274,6 +276,21 @@ void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request)
 
 /* Goes on with what comes item by item, and ends the start when nothing is left to come. */
 void lh__recover_advance(struct lh_vectord *vectord);
+/* The registry as it comes back. An index that fails keeps its log as long as a later start may do
+ * better; NULL: no memory, and the start will not end. */
+struct lh_index *lh__recover_find(struct lh_vectord *vectord, const uint8_t uuid[16]);
+struct lh_index *lh__recover_add_index(struct lh_vectord *vectord,
+                                       const struct lh_index_params *params);
+void lh__recover_fail(struct lh_vectord *vectord, struct lh_index *index, const char *reason);
+void lh__recover_ready_if_done(struct lh_vectord *vectord, struct lh_index *index);
+
+/* vectord_load.c */
+void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part);
+void lh__recover_take_file(struct lh_vectord *vectord, struct lh_found_file *found);
+/* An index whose file turned out to be of no use. A broken file is put aside; one that could not be
+ * read may be whole. */
+void lh__recover_give_up(struct lh_vectord *vectord, struct lh_index *index, const char *path,
+                         const struct lh_error *error);
 /* Gives a version 1 file its identity. True: an index of it was deleted here. `other` is one that
  * has it, or NULL. */
 bool lh__recover_identify(struct lh_vectord *vectord, struct lh_found_file *found,

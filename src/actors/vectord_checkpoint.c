@@ -13,11 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BACKOFF_MS_MIN 1000u
-#define BACKOFF_MS_MAX 60000u
-#define STOP_MS        30000u /* at a clean stop, no further checkpoint starts after this */
-#define LOG_TO_FILES   2u /* log beside files that starts one: bounds what is written a vector */
-#define NANOS_A_MS     1000000ull
+#define STOP_MS      30000u /* at a clean stop, no further checkpoint starts after this */
+#define LOG_TO_FILES 2u     /* log beside files that starts one: bounds what is written a vector */
+#define NANOS_A_MS   1000000ull
 
 /* Beside searches a worker rests behind each block, since it is the writing as a whole, also in the
  * kernel, that takes the processors from them: with this, 32 MiB/s a worker. That is more than adds
@@ -147,11 +145,7 @@ static void note_success(struct lh_vectord *vectord, struct lh_index *index)
 static void note_failure(struct lh_vectord *vectord, struct lh_index *index)
 {
     struct lh_checkpoint *checkpoint = &vectord->checkpoint;
-    uint64_t backoff = 2 * vectord->checkpoint_backoff_ms;
-    if (backoff < BACKOFF_MS_MIN)
-        backoff = BACKOFF_MS_MIN;
-    if (backoff > BACKOFF_MS_MAX)
-        backoff = BACKOFF_MS_MAX;
+    uint64_t backoff = lh_clock_backoff_ms(vectord->checkpoint_backoff_ms);
     vectord->checkpoint_backoff_ms = backoff;
     vectord->checkpoint_retry_ns = vectord->options.clock_ns() + backoff * NANOS_A_MS;
     lh_counter_add(&vectord->metrics.checkpoint_failures, 1);

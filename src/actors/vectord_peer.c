@@ -41,15 +41,10 @@ static void tell(struct lh_vectord *vectord, enum lh_peer_note_kind kind, const 
 
 void lh__remote_publish(struct lh_vectord *vectord)
 {
-    uint64_t arriving = 0;
-    uint64_t loading = 0;
-    for (uint32_t i = 0; i < vectord->index_count; i++) {
-        arriving += vectord->indexes[i]->state == LH_STATE_ARRIVING;
-        loading += vectord->indexes[i]->state == LH_STATE_LOADING;
-    }
-    if (vectord->peer.is_listed && arriving == 0 && loading == 0)
+    lh__vectord_count_states(vectord);
+    if (vectord->peer.is_listed && lh_counter_get(&vectord->metrics.arriving) == 0 &&
+        lh_counter_get(&vectord->metrics.loading) == 0)
         vectord->peer.is_fresh = false;
-    lh_counter_set(&vectord->metrics.arriving, arriving);
     lh_counter_set(&vectord->metrics.awaits_peer, vectord->peer.is_fresh);
 }
 
@@ -94,8 +89,6 @@ static bool is_expected(const struct lh_index *index)
 
 static void withdraw(struct lh_vectord *vectord, struct lh_index *index)
 {
-    if (index->state == LH_STATE_FAILED)
-        lh_counter_sub(&vectord->metrics.failed, 1);
     lh__index_withdraw(vectord, index);
     lh__index_free(index);
 }
@@ -107,7 +100,6 @@ static void refuse(struct lh_vectord *vectord, struct lh_index *index, const cha
     if (index->state == LH_STATE_FAILED)
         return; /* no news */
     index->state = LH_STATE_FAILED;
-    lh_counter_add(&vectord->metrics.failed, 1);
     lh_log_line(vectord->options.log, LH_LOG_ERROR,
                 "an index could not be had from the storaged peer: it is tried again",
                 LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", reason));
@@ -271,8 +263,6 @@ void lh__remote_arrival(struct lh_vectord *vectord, struct lh_arrival *arrival)
         refuse(vectord, index, "not enough memory");
         discard(vectord, arrival);
     } else {
-        if (index->state == LH_STATE_FAILED)
-            lh_counter_sub(&vectord->metrics.failed, 1);
         index->state = LH_STATE_ARRIVING;
         index->is_remote = false;       /* from here on, no note is about it */
         vectord->recovering.removals++; /* a stop waits for it */

@@ -5,21 +5,13 @@
  * left to come; until all is there, a name that is not known may still turn up in the log. */
 #include "actors/vectord.h"
 
-#include "base/clock.h"
 #include "store/lhv1_go.h"
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uuid/uuid.h>
 
 #define REPLAYS_MAX 8u /* records in flight: enough to keep every shard busy */
-
-/* A version 1 file has no identity: it gets one from its name, the same at every start, so that
- * records that were logged for it before it became version 2 find it again. */
-static const uuid_t v1_namespace = {0x5c, 0x1f, 0x0a, 0x7e, 0x3d, 0x42, 0x4b, 0x19,
-                                    0x9e, 0x55, 0xd1, 0x6a, 0x20, 0x83, 0xc4, 0xf7};
 
 bool lh__recover_is_quiet(const struct lh_vectord *vectord)
 {
@@ -41,7 +33,7 @@ static bool has_changes(const struct lh_vectord *vectord, const struct lh_index 
     return changes != NULL && changes->last_lsn > index->checkpoint_lsn;
 }
 
-static void mark_failed(struct lh_vectord *vectord, struct lh_index *index, const char *reason)
+void lh__recover_fail(struct lh_vectord *vectord, struct lh_index *index, const char *reason)
 {
     index->state = LH_STATE_FAILED;
     index->replay_until = 0;
@@ -53,7 +45,7 @@ static void mark_failed(struct lh_vectord *vectord, struct lh_index *index, cons
                 LH_LOG_TEXT("index", index->name), LH_LOG_TEXT("reason", reason));
 }
 
-static void mark_ready_if_done(struct lh_vectord *vectord, struct lh_index *index)
+void lh__recover_ready_if_done(struct lh_vectord *vectord, struct lh_index *index)
 {
     if (index->state != LH_STATE_LOADING || index->replay_until > index->lsn || index->replays > 0)
         return;
@@ -62,7 +54,7 @@ static void mark_ready_if_done(struct lh_vectord *vectord, struct lh_index *inde
                 LH_LOG_TEXT("index", index->name), LH_LOG_U64("lsn", index->lsn));
 }
 
-static struct lh_index *find_by_uuid(struct lh_vectord *vectord, const uint8_t uuid[16])
+struct lh_index *lh__recover_find(struct lh_vectord *vectord, const uint8_t uuid[16])
 {
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         if (memcmp(vectord->indexes[i]->uuid_bytes, uuid, 16) == 0)
@@ -71,7 +63,8 @@ static struct lh_index *find_by_uuid(struct lh_vectord *vectord, const uint8_t u
     return NULL;
 }
 
-static struct lh_index *add_index(struct lh_vectord *vectord, const struct lh_index_params *params)
+struct lh_index *lh__recover_add_index(struct lh_vectord *vectord,
+                                       const struct lh_index_params *params)
 {
     struct lh_index *index = lh__index_make(vectord, params);
     if (index == NULL || lh__index_insert(vectord, index) != LH_OK) {
@@ -87,114 +80,6 @@ static struct lh_index *add_index(struct lh_vectord *vectord, const struct lh_in
     index->state = LH_STATE_LOADING;
     index->replay_until = changes != NULL ? changes->last_lsn : 0;
     return index;
-}
-
-/* ---- files ---- */
-
-static void load_file(struct lh_vectord *vectord, struct lh_found_file *found)
-{
-    const struct lh_lhv1_envelope *envelope = &found->envelope;
-    uint32_t shards = envelope->params.shards;
-    struct lh_index *index = add_index(vectord, &envelope->params);
-    if (index == NULL)
-        return;
-    index->lsn = envelope->lsn;
-    index->checkpoint_lsn = envelope->lsn;
-    index->file_bytes =
-        envelope->sections[shards - 1].offset + envelope->sections[shards - 1].length;
-    struct lh_part *parts = calloc(shards, sizeof *parts);
-    struct lh_section_job *sections = calloc(shards, sizeof *sections);
-    if (parts == NULL || sections == NULL) {
-        free(parts);
-        free(sections);
-        mark_failed(vectord, index, "not enough memory to load it");
-        return;
-    }
-    index->loading = (struct lh_loading){.parts = parts,
-                                         .sections = sections,
-                                         .file = found->file,
-                                         .out = shards,
-                                         .error = {.status = LH_OK}};
-    vectord->recovering.loads++;
-    index->in_flight++;
-    for (uint32_t i = 0; i < shards; i++) {
-        parts[i].head.type = LH_MSG_PART;
-        parts[i].home = &vectord->actor;
-        parts[i].index = index;
-        parts[i].graph = index->graph;
-        parts[i].section = &sections[i];
-        sections[i] = (struct lh_section_job){.disk = vectord->options.persister->options.disk,
-                                              .file = found->file,
-                                              .offset = envelope->sections[i].offset,
-                                              .length = envelope->sections[i].length,
-                                              .xxh3 = envelope->sections[i].xxh3,
-                                              .count = envelope->sections[i].count};
-        lh__vectord_aim(&parts[i], LH_PART_LOAD, index, i);
-        enum lh_status status = lh_actor_send(&index->shards[i].worker->actor, &parts[i].head);
-        assert(status == LH_OK);
-        (void)status;
-    }
-}
-
-/* An index whose file turned out to be of no use. A broken file is put aside; one that could not be
- * read may be whole. */
-static void give_up(struct lh_vectord *vectord, struct lh_index *index, const char *path,
-                    const struct lh_error *error)
-{
-    snprintf(index->path, sizeof index->path, "%s", path);
-    mark_failed(vectord, index, error->text);
-    if (error->status == LH_CORRUPT)
-        index->unsaved_lsn = 0; /* without its file its changes are of no use */
-    struct lh_job *job = error->status == LH_CORRUPT ? calloc(1, sizeof *job) : NULL;
-    if (job == NULL)
-        return;
-    job->kind = LH_JOB_QUARANTINE;
-    job->index = index;
-    snprintf(job->paths.file, sizeof job->paths.file, "%s", path);
-    snprintf(job->v1_path, sizeof job->v1_path, LH_LHV1_FOLDER "/%s.lhv1.corrupt-%" PRIu64,
-             index->name, lh_clock_wall_ms() / 1000);
-    snprintf(index->path, sizeof index->path, "%s", job->v1_path);
-    vectord->recovering.removals++;
-    lh__vectord_send_job(vectord, job);
-}
-
-static void give_up_file(struct lh_vectord *vectord, struct lh_index *index)
-{
-    struct lh_lhv1_paths paths;
-    for (uint32_t i = 0; i < index->shard_count; i++) {
-        struct lh_index_shard *shard = &index->shards[i];
-        vectord->items -= shard->count;
-        vectord->bytes -= shard->bytes;
-        lh_shard_destroy(shard->shard); /* its worker has handed it over, and none has used it */
-    }
-    index->shard_count = 0;
-    lh_lhv1_paths(index->name, &paths);
-    give_up(vectord, index, paths.file, &index->loading.error);
-}
-
-void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part)
-{
-    struct lh_index *index = part->index;
-    struct lh_loading *loading = &index->loading;
-    if (part->status == LH_OK && part->shard_count != part->section->count)
-        part->status = lh_error_set(&part->section->error, LH_CORRUPT, "shard %u: %u items, not %u",
-                                    part->number, part->shard_count, part->section->count);
-    if (part->status != LH_OK && loading->error.status == LH_OK) {
-        loading->error = part->section->error;
-        loading->error.status = part->status;
-    }
-    if (--loading->out > 0)
-        return;
-    lh_disk_close(vectord->options.persister->options.disk, loading->file);
-    free(loading->parts);
-    free(loading->sections);
-    index->in_flight--;
-    vectord->recovering.loads--;
-    if (loading->error.status != LH_OK)
-        give_up_file(vectord, index);
-    else
-        mark_ready_if_done(vectord, index);
-    lh__recover_advance(vectord);
 }
 
 /* A request of our own, through the same code as a client's. */
@@ -217,7 +102,7 @@ static void make_shards(struct lh_vectord *vectord, struct lh_index *index, uint
     struct lh_request *request = make_request(vectord, LH_OP_INDEX_CREATE, index);
     if (request == NULL ||
         lh__vectord_make_parts(vectord, request, index, index->shard_count) != LH_OK) {
-        mark_failed(vectord, index, "not enough memory to load it");
+        lh__recover_fail(vectord, index, "not enough memory to load it");
         if (request != NULL)
             lh__recover_applied(vectord, request);
         return;
@@ -229,74 +114,6 @@ static void make_shards(struct lh_vectord *vectord, struct lh_index *index, uint
     for (uint32_t i = 0; i < index->shard_count; i++) {
         lh__vectord_aim(&request->parts[i], LH_PART_CREATE, index, i);
         lh__vectord_send(vectord, request, &request->parts[i], index->shards[i].worker);
-    }
-}
-
-static void take_v1(struct lh_vectord *vectord, struct lh_found_file *found)
-{
-    struct lh_index_params params = found->envelope.params;
-    params.shards = vectord->options.default_shards;
-    params.seed = ++vectord->seed;
-    struct lh_index *index = add_index(vectord, &params);
-    if (index == NULL)
-        return;
-    index->v1 = found->is_aside ? LH_V1_ASIDE : LH_V1_IN_PLACE;
-    index->wants_checkpoint = true; /* as version 2, soon */
-    index->import = found;
-}
-
-/* Deleted, and the server ended before the file was gone. */
-static void remove_file(struct lh_vectord *vectord, struct lh_found_file *found, uint64_t drop_lsn)
-{
-    struct lh_index_params params = found->envelope.params;
-    lh_disk_close(vectord->options.persister->options.disk, found->file);
-    params.shards = 0;
-    struct lh_index *index = add_index(vectord, &params);
-    if (index == NULL)
-        return;
-    index->state = LH_STATE_DROPPING;
-    index->unsaved_lsn = drop_lsn;
-    lh__index_remove(vectord, index, NULL);
-}
-
-static void take_failed(struct lh_vectord *vectord, struct lh_found_file *found)
-{
-    struct lh_index_params params = found->envelope.params;
-    memcpy(params.name, found->name, sizeof params.name);
-    params.shards = 0;
-    if (lh__vectord_find(vectord, found->name) != NULL)
-        return;
-    struct lh_index *index = add_index(vectord, &params);
-    if (index == NULL)
-        return;
-    snprintf(index->path, sizeof index->path, "%s", found->path);
-    mark_failed(vectord, index, found->error.text);
-    if (found->error.status == LH_CORRUPT)
-        index->unsaved_lsn = 0;
-}
-
-static void identify_v1(struct lh_found_file *found)
-{
-    uuid_generate_sha1(found->envelope.params.uuid, v1_namespace, found->name, strlen(found->name));
-}
-
-static void take_file(struct lh_vectord *vectord, struct lh_found_file *found)
-{
-    struct lh_index_params *params = &found->envelope.params;
-    if (found->error.status != LH_OK) {
-        take_failed(vectord, found);
-        return;
-    }
-    if (found->envelope.version == 1)
-        identify_v1(found);
-    const struct lh_found_changes *changes =
-        lh_recovery_changes(vectord->options.recovery, params->uuid);
-    if (changes != NULL && changes->drop_lsn > found->envelope.lsn) {
-        remove_file(vectord, found, changes->drop_lsn);
-    } else if (found->envelope.version == 1) {
-        take_v1(vectord, found);
-    } else {
-        load_file(vectord, found);
     }
 }
 
@@ -312,7 +129,7 @@ void lh__recover_begin(struct lh_vectord *vectord)
             vectord->lsn = recovery->files[i].envelope.lsn;
     }
     for (uint32_t i = 0; i < recovery->file_count; i++)
-        take_file(vectord, &recovery->files[i]);
+        lh__recover_take_file(vectord, &recovery->files[i]);
     lh__recover_advance(vectord);
 }
 
@@ -346,7 +163,7 @@ static void finish(struct lh_vectord *vectord)
     vectord->recovering.is_on = false;
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         vectord->indexes[i]->replay_until = 0;
-        mark_ready_if_done(vectord, vectord->indexes[i]);
+        lh__recover_ready_if_done(vectord, vectord->indexes[i]);
     }
     if (vectord->options.peer == NULL) { /* else what was deleted is asked for until the end */
         lh_recovery_deinit(vectord->options.recovery);
@@ -402,7 +219,7 @@ static void apply_items(struct lh_vectord *vectord, struct lh_index *index, stru
         make_request(vectord, is_add ? LH_OP_ADD : LH_OP_ITEMS_DELETE, index);
     if (request == NULL) {
         lh_record_deinit(&job->record);
-        mark_failed(vectord, index, "not enough memory to replay its changes");
+        lh__recover_fail(vectord, index, "not enough memory to replay its changes");
         return;
     }
     request->record.lsn = job->record.lsn;
@@ -440,12 +257,12 @@ void lh__recover_applied(struct lh_vectord *vectord, struct lh_request *request)
     if (request->error.status != LH_OK && index->state == LH_STATE_LOADING) {
         snprintf(reason, sizeof reason, "a change could not be replayed: %.100s",
                  request->error.text);
-        mark_failed(vectord, index, reason);
+        lh__recover_fail(vectord, index, reason);
     }
     lh_request_destroy(request);
     lh__reshard_tick(vectord, index, false);
     if (index->import == NULL)
-        mark_ready_if_done(vectord, index);
+        lh__recover_ready_if_done(vectord, index);
     lh__recover_advance(vectord);
 }
 
@@ -455,7 +272,7 @@ static void replay_reshard(struct lh_vectord *vectord, struct lh_index *index,
 {
     struct lh_request *request = make_request(vectord, LH_OP_INDEX_RESHARD, index);
     if (request == NULL) {
-        mark_failed(vectord, index, "not enough memory to replay its changes");
+        lh__recover_fail(vectord, index, "not enough memory to replay its changes");
         return;
     }
     request->record.type = record->type;
@@ -492,7 +309,7 @@ static void replay_create(struct lh_vectord *vectord, const struct lh_record *re
     }
     if (index != NULL)
         discard(vectord, index);
-    index = add_index(vectord, &record->params);
+    index = lh__recover_add_index(vectord, &record->params);
     if (index != NULL)
         make_shards(vectord, index, record->lsn);
 }
@@ -500,7 +317,7 @@ static void replay_create(struct lh_vectord *vectord, const struct lh_record *re
 static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
 {
     struct lh_record *record = &job->record;
-    struct lh_index *index = find_by_uuid(vectord, record->uuid);
+    struct lh_index *index = lh__recover_find(vectord, record->uuid);
     const struct lh_found_changes *changes =
         lh_recovery_changes(vectord->options.recovery, record->uuid);
     lh_counter_add(&vectord->metrics.replayed, 1);
@@ -530,7 +347,7 @@ static void end_of_log(struct lh_vectord *vectord, const struct lh_job *job)
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         struct lh_index *index = vectord->indexes[i];
         if (index->state == LH_STATE_LOADING && index->replay_until > index->lsn)
-            mark_failed(vectord, index, job->error.text);
+            lh__recover_fail(vectord, index, job->error.text);
     }
 }
 
@@ -540,10 +357,10 @@ static void end_of_import(struct lh_vectord *vectord, struct lh_job *job)
     lh_disk_close(vectord->options.persister->options.disk, index->import->file);
     if (job->status != LH_NOT_FOUND) {
         job->error.status = job->status;
-        give_up(vectord, index, index->import->path, &job->error);
+        lh__recover_give_up(vectord, index, index->import->path, &job->error);
     }
     index->import = NULL;
-    mark_ready_if_done(vectord, index);
+    lh__recover_ready_if_done(vectord, index);
 }
 
 void lh__recover_removed(struct lh_vectord *vectord)
@@ -571,30 +388,5 @@ void lh__recover_job_back(struct lh_vectord *vectord, struct lh_job *job)
         end_of_import(vectord, job);
     else
         end_of_log(vectord, job);
-    lh__recover_advance(vectord);
-}
-
-/* ---- what comes later ---- */
-
-bool lh__recover_identify(struct lh_vectord *vectord, struct lh_found_file *found,
-                          struct lh_index **other)
-{
-    const uint8_t *uuid = found->envelope.params.uuid;
-    if (found->envelope.version == 1)
-        identify_v1(found);
-    const struct lh_found_changes *changes = lh_recovery_changes(vectord->options.recovery, uuid);
-    *other = find_by_uuid(vectord, uuid);
-    return changes != NULL && changes->drop_lsn != 0;
-}
-
-void lh__recover_adopt(struct lh_vectord *vectord, struct lh_found_file *found)
-{
-    if (found->envelope.version == 1)
-        take_v1(vectord, found);
-    else
-        load_file(vectord, found);
-    struct lh_index *index = lh__vectord_find(vectord, found->name);
-    if (index != NULL)
-        index->replay_until = 0; /* the log has been read */
     lh__recover_advance(vectord);
 }

@@ -30,6 +30,10 @@
 #define LH_NODES_MAX               0x7fffffffu /* a graph's node number keeps its top bit free */
 #define LH_INDEXES_MAX             4096u       /* each costs its shards a few KiB even when empty */
 
+/* What has failed is tried again. */
+#define LH_BACKOFF_MS_MIN 1000u  /* a restart of the other side is over */
+#define LH_BACKOFF_MS_MAX 60000u /* who has mended it waits no longer */
+
 /* Files. */
 #define LH_LHV1_ENVELOPE_BYTES_MAX (1u << 30) /* version 1 has all metadata in it: 1 KiB x 1M */
 

@@ -82,8 +82,10 @@ bool lh_actor_poll(struct lh_actor *actor)
     return lh_actor_has_waiting(actor);
 }
 
-bool lh_actor_wait(struct lh_actor *actor)
+bool lh_actor_wait_until(struct lh_actor *actor, uint64_t deadline_ns)
 {
+    const struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                      .tv_nsec = (long)(deadline_ns % 1000000000u)};
     for (;;) {
         /* Asked before the drain: a push may come between a drain and the close. */
         bool is_shut = lh_mailbox_is_shut(&actor->mailbox);
@@ -91,27 +93,19 @@ bool lh_actor_wait(struct lh_actor *actor)
             return true;
         if (is_shut)
             return false;
-        while (sem_wait(&actor->wakeup) != 0)
-            assert(errno == EINTR);
-    }
-}
-
-bool lh_actor_wait_until(struct lh_actor *actor, uint64_t deadline_ns)
-{
-    const struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-                                      .tv_nsec = (long)(deadline_ns % 1000000000u)};
-    for (;;) {
-        bool is_shut = lh_mailbox_is_shut(&actor->mailbox);
-        if (lh_actor_poll(actor))
-            return true;
-        if (is_shut)
-            return false;
-        while (sem_clockwait(&actor->wakeup, CLOCK_MONOTONIC, &deadline) != 0) {
+        while ((deadline_ns == LH_ACTOR_FOR_EVER
+                    ? sem_wait(&actor->wakeup)
+                    : sem_clockwait(&actor->wakeup, CLOCK_MONOTONIC, &deadline)) != 0) {
             if (errno == ETIMEDOUT)
                 return lh_actor_poll(actor);
             assert(errno == EINTR);
         }
     }
+}
+
+bool lh_actor_wait(struct lh_actor *actor)
+{
+    return lh_actor_wait_until(actor, LH_ACTOR_FOR_EVER);
 }
 
 struct lh_msg *lh_actor_next(struct lh_actor *actor)

@@ -39,8 +39,10 @@ bool lh_actor_poll(struct lh_actor *actor);
  * waits any more; the mailbox is closed then. Own thread only. */
 bool lh_actor_wait(struct lh_actor *actor);
 
-/* The same until `deadline_ns` of the monotonic clock at the latest. False: it is past, or as
- * above. */
+#define LH_ACTOR_FOR_EVER UINT64_MAX
+
+/* The same until `deadline_ns` of the monotonic clock at the latest, or LH_ACTOR_FOR_EVER. False:
+ * it is past, or as above. */
 bool lh_actor_wait_until(struct lh_actor *actor, uint64_t deadline_ns);
 
 /* The next message, express lane first; NULL when nothing waits. Own thread only. */

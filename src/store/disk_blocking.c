@@ -131,13 +131,7 @@ static const struct lh_disk_calls lh_disk_blocking_calls = {
     .destroy = lh_disk_blocking_destroy,
     .submit = lh_disk_blocking_submit,
     .run = lh_disk_blocking_run,
-    .wake = lh__disk_folder_wake,
-    .open = lh__disk_folder_open,
-    .close = lh__disk_folder_close,
-    .read = lh__disk_folder_read,
-    .size = lh__disk_folder_size,
-    .list = lh__disk_folder_list,
-    .make_folder = lh__disk_folder_make,
+    LH__DISK_FOLDER_CALLS,
 };
 
 struct lh_disk *lh__disk_blocking_create(const struct lh__disk_folder *folder)

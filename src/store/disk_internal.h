@@ -49,5 +49,9 @@ int lh__disk_folder_size(struct lh_disk *disk, int file, uint64_t *bytes);
 int lh__disk_folder_list(struct lh_disk *disk, const char *folder,
                          void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
 int lh__disk_folder_make(struct lh_disk *disk, const char *path);
+#define LH__DISK_FOLDER_CALLS                                                                   \
+    .wake = lh__disk_folder_wake, .open = lh__disk_folder_open, .close = lh__disk_folder_close, \
+    .read = lh__disk_folder_read, .size = lh__disk_folder_size, .list = lh__disk_folder_list,   \
+    .make_folder = lh__disk_folder_make
 
 #endif

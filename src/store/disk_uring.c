@@ -340,13 +340,7 @@ static const struct lh_disk_calls lh_disk_uring_calls = {
     .destroy = lh_disk_uring_destroy,
     .submit = lh_disk_uring_submit,
     .run = lh_disk_uring_run,
-    .wake = lh__disk_folder_wake,
-    .open = lh__disk_folder_open,
-    .close = lh__disk_folder_close,
-    .read = lh__disk_folder_read,
-    .size = lh__disk_folder_size,
-    .list = lh__disk_folder_list,
-    .make_folder = lh__disk_folder_make,
+    LH__DISK_FOLDER_CALLS,
 };
 
 void lh__disk_uring_note(int sys_errno, char note[160])
