@@ -1,24 +1,26 @@
 /* What writing a section costs the shard that is written, and what loading it costs.
  *
  * Fills one shard with the rows (--rounds 3: with three times as many, the others mixed from two
- * rows each), then writes its section in slices of 256 KiB with a batch of adds or updates behind
- * each, as a worker does. Reports the longest of everything that a request may have to wait for:
- * begin, slice, batch, end; the rate of changes before and meanwhile; the memory of images. Then
- * loads the section. One thread, and its processor time throughout: on a shared machine, the clock
- * has the pauses of others in it. */
+ * rows each), then writes its section in blocks, with batches of adds or updates behind each for as
+ * long as a worker rests there beside searches: it has nothing but changes to do meanwhile, which
+ * is the worst that can come. Reports the longest of everything that a request may have to wait
+ * for: begin, block, batch, end; the rate of changes before and meanwhile; the memory of images.
+ * Then loads the section. One thread, and its processor time throughout: on a shared machine, the
+ * clock has the pauses of others in it. */
 #include "lib/bench.h"
 
+#include "shards/parts.h"
 #include "shards/placement.h"
-#include "shards/section.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define ID_BYTES    16u
-#define CHANGES     16u /* in one batch */
-#define SLICE_BYTES (256u << 10)
-#define STEP_NODES  1024u
+#define ID_BYTES     16u
+#define CHANGES      8u   /* in one batch, as in a worker's between two looks at the clock */
+#define REST_SECONDS 4e-3 /* as vectord has it */
+#define READ_BYTES   (512u << 10)
+#define STEP_NODES   1024u
 
 struct bench {
     const struct lh_bench_options *options;
@@ -100,73 +102,74 @@ static void update_old(struct bench *bench)
 
 struct result {
     double begin;
-    double slice; /* the longest */
+    double block; /* the longest */
     double end;
     double batch; /* the longest */
     double rate;  /* changes a second of their own time */
+    uint32_t batches;
     uint64_t images_bytes;
     uint64_t length;
 };
 
-/* Batches alone, for comparison. */
-static double rate_of(struct bench *bench, void (*change)(struct bench *), uint32_t batches,
-                      double *longest)
-{
-    bench->longest = 0;
-    double start = lh_bench_cpu_seconds();
-    for (uint32_t i = 0; i < batches; i++)
-        change(bench);
-    *longest = bench->longest;
-    return CHANGES * (double)batches / (lh_bench_cpu_seconds() - start);
-}
-
-/* A section with a batch behind each slice, into `bytes` when not NULL. */
-static struct result write_section(struct bench *bench, void (*change)(struct bench *), char *bytes)
+/* A section with batches behind each block, into new `bytes` when not NULL. */
+static struct result write_section(struct bench *bench, void (*change)(struct bench *),
+                                   char **bytes)
 {
     struct lh_section_writer *writer;
     struct result result = {0};
-    char *slice = lh_bench_alloc(1, SLICE_BYTES);
+    char *block = lh_bench_alloc(1, LH_SECTION_BLOCK_BYTES);
     uint64_t at = 0;
-    uint32_t batches = 0;
     double in_batches = 0;
     size_t got = 1;
     double start = lh_bench_cpu_seconds();
     lh_bench_check(lh_section_begin(bench->shard, &writer), "begin");
     result.begin = lh_bench_cpu_seconds() - start;
     result.length = lh_section_length(writer);
+    if (bytes != NULL)
+        *bytes = lh_bench_alloc(1, result.length);
     bench->longest = 0;
     while (got > 0) {
         start = lh_bench_cpu_seconds();
-        lh_bench_check(lh_section_read(writer, bytes ? bytes + at : slice, SLICE_BYTES, &got),
-                       "read");
+        char *to = bytes != NULL ? *bytes + at : block;
+        uint64_t left = result.length - at;
+        size_t len = left < LH_SECTION_BLOCK_BYTES ? (size_t)left : LH_SECTION_BLOCK_BYTES;
+        lh_bench_check(lh_section_read(writer, to, len, &got), "read");
         double took = lh_bench_cpu_seconds() - start;
-        result.slice = took > result.slice ? took : result.slice;
+        result.block = took > result.block ? took : result.block;
         at += got;
-        if (change == NULL)
-            continue;
         start = lh_bench_cpu_seconds();
-        change(bench);
-        in_batches += lh_bench_cpu_seconds() - start;
-        batches++;
+        for (took = 0; change != NULL && took < REST_SECONDS; result.batches++) {
+            change(bench);
+            took = lh_bench_cpu_seconds() - start;
+        }
+        in_batches += change != NULL ? took : 0;
     }
     result.batch = bench->longest;
     result.images_bytes = lh_section_bytes(writer);
     start = lh_bench_cpu_seconds();
     lh_section_end(writer);
     result.end = lh_bench_cpu_seconds() - start;
-    result.rate = in_batches > 0 ? CHANGES * (double)batches / in_batches : 0;
-    free(slice);
+    result.rate = in_batches > 0 ? CHANGES * (double)result.batches / in_batches : 0;
+    free(block);
     return result;
 }
 
-static void print_result(const char *what, const struct result *result, double rate, double longest)
+/* Changes while a section is written, and then as many without one. */
+static void compare(struct bench *bench, const char *what, void (*change)(struct bench *))
 {
-    printf("%s, ms: begin %.3f, longest slice %.3f, end %.3f; longest batch %.3f (without %.3f)\n",
-           what, result->begin * 1e3, result->slice * 1e3, result->end * 1e3, result->batch * 1e3,
-           longest * 1e3);
-    printf("%s, items/s of a core: %.0f before, %.0f during (%.3f); images %.1f MB of %.1f MB\n",
-           what, rate, result->rate, result->rate / rate, result->images_bytes * 1e-6,
-           result->length * 1e-6);
+    struct result result = write_section(bench, change, NULL);
+    bench->longest = 0;
+    double start = lh_bench_cpu_seconds();
+    for (uint32_t i = 0; i < result.batches; i++)
+        change(bench);
+    double rate = CHANGES * (double)result.batches / (lh_bench_cpu_seconds() - start);
+    printf("%s, ms: begin %.3f, longest block %.3f, end %.3f; longest of %u batches of %u: %.3f "
+           "(without %.3f)\n",
+           what, result.begin * 1e3, result.block * 1e3, result.end * 1e3, result.batches, CHANGES,
+           result.batch * 1e3, bench->longest * 1e3);
+    printf("%s, items/s of a core: %.0f during, %.0f without (%.3f); images %.1f MB of %.1f MB\n",
+           what, result.rate, rate, result.rate / rate, result.images_bytes * 1e-6,
+           result.length * 1e-6);
 }
 
 static void load(const struct lh_graph_options *options, const char *bytes, uint64_t length)
@@ -180,7 +183,7 @@ static void load(const struct lh_graph_options *options, const char *bytes, uint
     double start = lh_bench_cpu_seconds();
     lh_bench_check(lh_section_load(options, length, &loader), "load");
     while ((to = lh_section_next(loader, &room)) != NULL) {
-        room = room < 2 * SLICE_BYTES ? room : 2 * SLICE_BYTES;
+        room = room < READ_BYTES ? room : READ_BYTES;
         memcpy(to, bytes + at, room);
         at += room;
         lh_bench_check(lh_section_filled(loader, room, &error), error.text);
@@ -230,7 +233,7 @@ int main(int argc, char **argv)
                                        .data = "build/data/glove.fbin"};
     struct lh_dataset data;
     struct result result;
-    double longest;
+    char *bytes;
     lh_bench_options(argc, argv,
                      "checkpoint: what writing a section costs the shard meanwhile, and loading it",
                      &options);
@@ -245,14 +248,9 @@ int main(int argc, char **argv)
     bench.changes = lh_bench_alloc((size_t)CHANGES * data.dimension, sizeof(float));
     lh_bench_check(lh_shard_create(&graph, &bench.shard), "create");
     fill(&bench);
-    double rate = rate_of(&bench, add_new, 500, &longest);
-    result = write_section(&bench, add_new, NULL);
-    print_result("adds", &result, rate, longest);
-    rate = rate_of(&bench, update_old, 500, &longest);
-    result = write_section(&bench, update_old, NULL);
-    print_result("updates", &result, rate, longest);
-    char *bytes = lh_bench_alloc(1, result.length + (64u << 20));
-    result = write_section(&bench, NULL, bytes);
+    compare(&bench, "adds", add_new);
+    compare(&bench, "updates", update_old);
+    result = write_section(&bench, NULL, &bytes);
     load(&graph, bytes, result.length);
     free(bytes);
     free(bench.changes);
