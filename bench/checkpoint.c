@@ -119,6 +119,7 @@ static struct result write_section(struct bench *bench, void (*change)(struct be
     struct result result = {0};
     char *block = lh_bench_alloc(1, LH_SECTION_BLOCK_BYTES);
     uint64_t at = 0;
+    uint32_t blocks = 0;
     double in_batches = 0;
     size_t got = 1;
     double start = lh_bench_cpu_seconds();
@@ -137,12 +138,13 @@ static struct result write_section(struct bench *bench, void (*change)(struct be
         double took = lh_bench_cpu_seconds() - start;
         result.block = took > result.block ? took : result.block;
         at += got;
-        start = lh_bench_cpu_seconds();
-        for (took = 0; change != NULL && took < REST_SECONDS; result.batches++) {
+        blocks++;
+        while (change != NULL && in_batches < REST_SECONDS * blocks) {
+            start = lh_bench_cpu_seconds();
             change(bench);
-            took = lh_bench_cpu_seconds() - start;
+            in_batches += lh_bench_cpu_seconds() - start;
+            result.batches++;
         }
-        in_batches += change != NULL ? took : 0;
     }
     result.batch = bench->longest;
     result.images_bytes = lh_section_bytes(writer);
@@ -221,6 +223,7 @@ static void fill(struct bench *bench)
         bench->added += CHANGES;
     }
     printf("filled with %u items in %.0f s\n", bench->added, lh_bench_cpu_seconds() - start);
+    fflush(stdout);
 }
 
 int main(int argc, char **argv)
