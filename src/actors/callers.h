@@ -9,12 +9,21 @@
 
 #include "actors/secrets.h"
 #include "net/http.h"
+#include "runtime/mailbox.h"
 #include <stdint.h>
 
 /* A rate limit as the Generic Cell Rate Algorithm (ITU-T I.371, annex A), which is a token bucket
  * in one number: when the bucket will be full again. It holds what a second brings. */
 struct lh_bucket {
     uint64_t full_ns;
+};
+
+/* What of a caller waits for a lane's credits, and what it holds of them (actors/admission.h). */
+struct lh_caller_line {
+    struct lh_msg_queue waiting;
+    struct lh_caller *next; /* whose turn is next */
+    uint32_t held;
+    uint32_t period; /* in which it last asked */
 };
 
 struct lh_caller {
@@ -29,6 +38,7 @@ struct lh_caller {
     struct lh_bucket requests;
     struct lh_bucket bytes;
     uint64_t bytes_per_second; /* what holds for it; 0: no limit */
+    struct lh_caller_line lines[LH_LANES];
 };
 
 struct lh_callers {

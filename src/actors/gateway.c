@@ -1,9 +1,9 @@
 /* Admission and answers. Runs on the loop thread.
  *
- * A request that needs shards takes a credit of its lane and gives it back with its answer. Out of
- * credit it waits here, and as a connection has one request in flight, its socket is not read
- * meanwhile; when too many wait, the answer is 503. (Every request touches every shard of its
- * index, so one count a lane says the same as one a shard and lane.)
+ * A request that needs shards takes credits and gives them back with its answer
+ * (actors/admission.h). Without any it waits, and as a connection has one request in flight, its
+ * socket is not read meanwhile; when too many wait, the answer is 503. (Every request touches every
+ * shard of its index, so one count a lane says the same as one a shard and lane.)
  *
  * Credits bound what small answers can take. A search that asks for much comes back here once it is
  * decoded, with the bytes that its answer is expected to take, and goes on when all such answers
@@ -15,14 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_NS          100000000ull /* 0.1 s between two ticks behind the gateway */
-#define WAITING_A_CREDIT 8u           /* so many may wait for each credit: about a second's work */
+#define TICK_NS 100000000ull /* 0.1 s between two ticks behind the gateway */
 
 enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
 {
     *gateway = (struct lh_gateway){.options = *options};
-    gateway->credits[LH_LANE_EXPRESS] = options->search_credits;
-    gateway->credits[LH_LANE_BULK] = options->add_credits;
+    lh_admission_init(&gateway->admission, options->search_credits, options->add_credits);
     lh_http_openapi(lh_routes, lh_route_count, &gateway->openapi);
     return lh_buf_failed(&gateway->openapi) ? LH_OUT_OF_MEMORY : LH_OK;
 }
@@ -62,19 +60,6 @@ static bool limit_indexes(struct lh_gateway *gateway, struct lh_http_call *call,
         return true;
     lh_http_answer_error(call, &(struct lh_error){.status = LH_OUT_OF_MEMORY});
     return false;
-}
-
-/* The lane whose credit it holds; its message's own lane changes on the way back. */
-static enum lh_lane credit_lane(enum lh_op op)
-{
-    switch (op) {
-    case LH_OP_SEARCH:
-    case LH_OP_ITEM_GET:
-    case LH_OP_ITEMS_PAGE:
-        return LH_LANE_EXPRESS;
-    default:
-        return LH_LANE_BULK;
-    }
 }
 
 /* "?durability=": what a change must have reached before it is answered. What is configured is the
@@ -140,8 +125,10 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
         lh_request_destroy(request);
         return NULL;
     }
-    if (credit_lane(op) == LH_LANE_EXPRESS)
+    if (lh_admission_lane(request) == LH_LANE_EXPRESS)
         request->deadline_ns = lh_clock_ns() + gateway->options.search_timeout_ms * 1000000;
+    request->caller = lh_access_caller(gateway->access, call);
+    request->caller->pins++;
     gateway->in_flight++;
     return request;
 }
@@ -208,58 +195,46 @@ static void refuse(struct lh_gateway *gateway, struct lh_request *request)
     lh__gateway_release(gateway, request);
 }
 
+/* Sends on what has come to its turn. */
+static void admit_waiting(struct lh_gateway *gateway, enum lh_lane lane)
+{
+    struct lh_request *request;
+    while ((request = lh_admission_take(&gateway->admission, lane)) != NULL) {
+        if (lane == LH_LANE_EXPRESS && lh_http_find(gateway->http, request->ticket) == NULL) {
+            lh_admission_give(&gateway->admission, request);
+            refuse(gateway, request); /* nobody waits for it any more */
+        } else {
+            dispatch(gateway, request);
+        }
+    }
+}
+
 void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request)
 {
-    enum lh_lane lane = credit_lane(request->op);
-    struct lh_msg_queue *waiting = &gateway->waiting[lane];
-    uint32_t all =
-        lane == LH_LANE_EXPRESS ? gateway->options.search_credits : gateway->options.add_credits;
+    enum lh_lane lane = lh_admission_lane(request);
     if (!needs_credit(request)) {
         dispatch(gateway, request);
         return;
     }
-    if (gateway->credits[lane] > 0) {
-        gateway->credits[lane]--;
-        request->holds_credit = true;
-        dispatch(gateway, request);
+    if (lh_admission_put(&gateway->admission, request, lh_clock_ns())) {
+        admit_waiting(gateway, lane);
         return;
     }
-    /* A stream has been let in already: it waits, however many do. */
-    if (waiting->count >= (size_t)all * WAITING_A_CREDIT && request->stream == NULL) {
-        gateway->refused++;
-        lh_error_set(&request->error, LH_OVERLOADED,
-                     "%u requests are in flight and %zu wait: try again", all, waiting->count);
-        refuse(gateway, request);
-        return;
-    }
-    lh_msg_queue_put(waiting, &request->head);
+    gateway->refused++;
+    lh_error_set(
+        &request->error, LH_OVERLOADED, "%zu requests wait, %zu of them of this caller: try again",
+        gateway->admission.lanes[lane].waiting, request->caller->lines[lane].waiting.count);
+    refuse(gateway, request);
 }
 
 /* ---- out ---- */
 
-static void admit_waiting(struct lh_gateway *gateway, enum lh_lane lane)
+void lh__gateway_give_credits(struct lh_gateway *gateway, struct lh_request *request)
 {
-    while (gateway->credits[lane] > 0 && gateway->waiting[lane].count > 0) {
-        struct lh_request *request =
-            (struct lh_request *)lh_msg_queue_take(&gateway->waiting[lane]);
-        if (lane == LH_LANE_EXPRESS && lh_http_find(gateway->http, request->ticket) == NULL) {
-            refuse(gateway, request); /* nobody waits for it any more */
-            continue;
-        }
-        gateway->credits[lane]--;
-        request->holds_credit = true;
-        dispatch(gateway, request);
-    }
-}
-
-void lh__gateway_give_credit(struct lh_gateway *gateway, struct lh_request *request)
-{
-    enum lh_lane lane = credit_lane(request->op);
-    if (!request->holds_credit)
+    if (request->credits == 0)
         return;
-    request->holds_credit = false;
-    gateway->credits[lane]++;
-    admit_waiting(gateway, lane);
+    lh_admission_give(&gateway->admission, request);
+    admit_waiting(gateway, lh_admission_lane(request));
 }
 
 static void admit_answers(struct lh_gateway *gateway)
@@ -290,9 +265,10 @@ static void give_answer_bytes(struct lh_gateway *gateway, struct lh_request *req
 
 void lh__gateway_release(struct lh_gateway *gateway, struct lh_request *request)
 {
-    lh__gateway_give_credit(gateway, request);
+    lh__gateway_give_credits(gateway, request);
     give_answer_bytes(gateway, request);
     lh_http_server_body_done(gateway->http, request->body_bytes);
+    request->caller->pins--;
     lh_request_destroy(request);
     gateway->in_flight--;
 }
@@ -315,7 +291,7 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
     }
     assert(request->stage == LH_STAGE_ANSWER);
     if (request->stream != NULL) {
-        lh__gateway_give_credit(gateway, request);
+        lh__gateway_give_credits(gateway, request);
         lh__ndjson_back(gateway, request);
         return;
     }
@@ -327,17 +303,24 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
     lh__gateway_release(gateway, request);
 }
 
-/* Searches that have waited past their deadline. The oldest stands first. */
-static void expire(struct lh_gateway *gateway, struct lh_msg_queue *waiting)
+static void refuse_expired(struct lh_gateway *gateway, struct lh_request *request)
+{
+    lh_error_set(&request->error, LH_DEADLINE, "%s", lh_status_text(LH_DEADLINE));
+    refuse(gateway, request);
+}
+
+/* Searches that have waited past their deadline: for credits, and for room for their answers. */
+static void expire(struct lh_gateway *gateway)
 {
     uint64_t now = lh_clock_ns();
-    while (waiting->first != NULL) {
-        struct lh_request *request = (struct lh_request *)waiting->first;
-        if (request->deadline_ns == 0 || request->deadline_ns > now)
-            return;
+    struct lh_msg_queue *waiting = &gateway->waiting_answers;
+    struct lh_request *request;
+    while ((request = lh_admission_expired(&gateway->admission, now)) != NULL)
+        refuse_expired(gateway, request);
+    while ((request = (struct lh_request *)waiting->first) != NULL && request->deadline_ns != 0 &&
+           request->deadline_ns <= now) { /* the oldest stands first */
         lh_msg_queue_take(waiting);
-        lh_error_set(&request->error, LH_DEADLINE, "%s", lh_status_text(LH_DEADLINE));
-        refuse(gateway, request);
+        refuse_expired(gateway, request);
     }
 }
 
@@ -355,8 +338,7 @@ void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
     bool is_over = gateway->is_stopping && gateway->in_flight == 0;
-    expire(gateway, &gateway->waiting[LH_LANE_EXPRESS]);
-    expire(gateway, &gateway->waiting_answers);
+    expire(gateway);
     if (gateway->is_tick_out || gateway->tick.is_stop)
         return;
     uint64_t now = lh_clock_ns();

@@ -4,6 +4,7 @@
 #define LH_ACTORS_GATEWAY_H
 
 #include "actors/access.h"
+#include "actors/admission.h"
 #include "actors/decoder.h"
 #include "actors/peer.h"
 #include "actors/proxy.h"
@@ -32,13 +33,12 @@ struct lh_gateway {
     const struct lh_peer *peer; /* NULL: there is none */
     struct lh_worker *workers;
     uint32_t worker_count;
-    uint32_t credits[LH_LANES];            /* left */
-    struct lh_msg_queue waiting[LH_LANES]; /* admitted, out of credit: their sockets are not read */
-    struct lh_msg_queue waiting_answers;   /* decoded: until large answers have room */
-    uint64_t answer_bytes;                 /* expected of large answers in flight */
-    uint64_t in_flight;                    /* requests that exist */
-    uint32_t streams;                      /* NDJSON bodies that are being read */
-    uint64_t refused;                      /* 503 for want of credit */
+    struct lh_admission admission;       /* whose requests wait, their sockets are not read */
+    struct lh_msg_queue waiting_answers; /* decoded: until large answers have room */
+    uint64_t answer_bytes;               /* expected of large answers in flight */
+    uint64_t in_flight;                  /* requests that exist */
+    uint32_t streams;                    /* NDJSON bodies that are being read */
+    uint64_t refused;                    /* 503 for want of credit */
     bool is_stopping;
     bool is_tick_out; /* `tick` is with vectord or the persister */
     uint64_t ticked_ns;
@@ -91,8 +91,8 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
 void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request);
 /* Frees a request and lets the next one in. */
 void lh__gateway_release(struct lh_gateway *gateway, struct lh_request *request);
-/* Gives back the credit that it holds, if any. */
-void lh__gateway_give_credit(struct lh_gateway *gateway, struct lh_request *request);
+/* Gives back the credits that it holds, if any, and lets others in. */
+void lh__gateway_give_credits(struct lh_gateway *gateway, struct lh_request *request);
 
 /* An NDJSON body begins; a piece of one has come back. */
 void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call);

@@ -48,7 +48,8 @@ enum lh_stage {
     LH_STAGE_ANSWER   /* at the gateway */
 };
 
-struct lh_index;     /* vectord's */
+struct lh_index; /* vectord's */
+struct lh_caller;
 struct lh_persister; /* who has a request or a job */
 struct lh_ndjson;    /* the gateway's state of one NDJSON stream */
 
@@ -122,9 +123,10 @@ struct lh_request {
     int http_status;
     struct lh_buf answer;
     struct lh_ndjson *stream; /* NULL unless op is LH_OP_NDJSON */
-    bool holds_credit;
-    uint64_t answer_bytes;   /* what a large answer is expected to take; 0: a small one */
-    bool holds_answer_bytes; /* they are in the gateway's account */
+    struct lh_caller *caller; /* the gateway's: whose it is */
+    uint32_t credits;         /* of its lane, that it holds */
+    uint64_t answer_bytes;    /* what a large answer is expected to take; 0: a small one */
+    bool holds_answer_bytes;  /* they are in the gateway's account */
 };
 
 _Static_assert(offsetof(struct lh_request, head) == 0, "a request is a message");

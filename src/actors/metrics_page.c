@@ -145,13 +145,14 @@ static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
 {
     lh_metrics_family(out, "lakehouse_credits", "gauge", "Requests that may still be let in");
     lh_metrics_sample(out, "lakehouse_credits", "lane=\"express\"",
-                      gateway->credits[LH_LANE_EXPRESS]);
-    lh_metrics_sample(out, "lakehouse_credits", "lane=\"bulk\"", gateway->credits[LH_LANE_BULK]);
+                      gateway->admission.lanes[LH_LANE_EXPRESS].left);
+    lh_metrics_sample(out, "lakehouse_credits", "lane=\"bulk\"",
+                      gateway->admission.lanes[LH_LANE_BULK].left);
     lh_metrics_family(out, "lakehouse_waiting", "gauge", "Requests that wait for a credit");
     lh_metrics_sample(out, "lakehouse_waiting", "lane=\"express\"",
-                      (double)gateway->waiting[LH_LANE_EXPRESS].count);
+                      (double)gateway->admission.lanes[LH_LANE_EXPRESS].waiting);
     lh_metrics_sample(out, "lakehouse_waiting", "lane=\"bulk\"",
-                      (double)gateway->waiting[LH_LANE_BULK].count);
+                      (double)gateway->admission.lanes[LH_LANE_BULK].waiting);
     append_gauge(out, "lakehouse_requests_in_flight", "Requests behind the gateway",
                  (double)gateway->in_flight);
     append_gauge(out, "lakehouse_ndjson_streams", "NDJSON bodies that are being read",

@@ -86,9 +86,10 @@ const struct lh_config_key lh__config_keys[] = {
     LH_DURATION("server", "drain_timeout", "10s", 0, LH_DAY, 0,
                 "At stop, for requests in flight."),
     LH_INTEGER("server", "search_credits", "1024", 1, 1000000, 0,
-               "Searches in flight; past it sockets are not read."),
+               "Searches in flight, a body of many KiB as several; past it sockets are not read.\n"
+               "Those who have lately asked share them evenly."),
     LH_INTEGER("server", "add_credits", "256", 1, 1000000, 0,
-               "Adds in flight; past it sockets are not read."),
+               "The same for adds."),
     LH_DURATION("server", "search_timeout", "10s", 1, LH_DAY, 0,
                 "A search that has waited longer is answered 503."),
     LH_INTEGER("server", "memory_max", "0", 0, 1024 * LH_TIB, LH_KEY_BYTES,

@@ -76,6 +76,6 @@
 #define LH_TOKEN_BYTES_MAX      4096u /* it comes in a header block of 16 KiB */
 #define LH_TOKEN_NAME_BYTES_MAX 64u   /* stands in logs */
 #define LH_TOKEN_PATTERNS_MAX   64u   /* of indexes, and of prefixes, in one token */
-#define LH_CALLERS_MAX          4096u /* known at once: tokens and addresses, 128 bytes each */
+#define LH_CALLERS_MAX          4096u /* known at once: tokens and addresses, 208 bytes each */
 
 #endif
