@@ -166,17 +166,14 @@ void lh__answer_head(struct lh_http_call *call, int status, const char *content_
 
 static void lh__log_access(const struct lh_http_call *call)
 {
-    const struct lh_http_server *server = call->conn->server;
     char made[LH_REQUEST_ID_MADE_BYTES];
 
-    if (lh_log_enabled(server->options.log, LH_LOG_DEBUG)) {
-        lh_log_line(
-            server->options.log, LH_LOG_DEBUG, "request",
-            LH_LOG_STR("request_id", lh_http_call_request_id_text(call, made)),
-            LH_LOG_STR("method", call->head.method), LH_LOG_STR("target", call->head.target),
-            LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
-            LH_LOG_U64("status", (uint64_t)call->status), LH_LOG_U64("bytes", call->answer_sent));
-    }
+    lh_log_line(call->conn->server->options.log, LH_LOG_DEBUG, "request",
+                LH_LOG_STR("request_id", lh_http_call_request_id_text(call, made)),
+                LH_LOG_STR("method", call->head.method), LH_LOG_STR("target", call->head.target),
+                LH_LOG_TEXT("route", call->route ? call->route->operation : ""),
+                LH_LOG_U64("status", (uint64_t)call->status),
+                LH_LOG_U64("bytes", call->answer_sent));
 }
 
 void lh__answer_given(struct lh_http_call *call)
@@ -187,7 +184,9 @@ void lh__answer_given(struct lh_http_call *call)
     call->answered = true;
     conn->server->slots[conn->slot].generation++;
     lh__metrics_answered(call);
-    lh__log_access(call);
+    if (lh_log_enabled(conn->server->options.log, LH_LOG_DEBUG)) {
+        lh__log_access(call);
+    }
     if (!conn->feeding) {
         lh__server_ready(conn);
     }

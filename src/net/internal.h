@@ -167,6 +167,7 @@ struct lh_http_server {
     uv_timer_t ticker;
     uv_prepare_t prepare;
     uv_idle_t idle; /* keeps the loop from sleeping while connections are ready */
+    bool is_idle_on;
     uv_signal_t signals[3];
     unsigned signal_count;
     struct lh_mailbox mailbox;

@@ -44,17 +44,21 @@ static void lh__server_on_idle(uv_idle_t *idle)
 static void lh__server_on_prepare(uv_prepare_t *prepare)
 {
     struct lh_http_server *server = prepare->data;
-    unsigned rounds = 0;
 
-    do {
+    lh__request_let_in(server);
+    lh__upstreams_flush(server);
+    for (unsigned i = 0; i < LH__READY_ROUNDS && !lh__link_is_alone(&server->ready); i++) {
         lh__server_run_ready(server);
         lh__request_let_in(server);
         lh__upstreams_flush(server);
-    } while (!lh__link_is_alone(&server->ready) && ++rounds < LH__READY_ROUNDS);
-    if (lh__link_is_alone(&server->ready)) {
-        uv_idle_stop(&server->idle);
-    } else {
-        uv_idle_start(&server->idle, lh__server_on_idle);
+    }
+    if (server->is_idle_on == lh__link_is_alone(&server->ready)) {
+        server->is_idle_on = !server->is_idle_on;
+        if (server->is_idle_on) {
+            uv_idle_start(&server->idle, lh__server_on_idle);
+        } else {
+            uv_idle_stop(&server->idle);
+        }
     }
 }
 

@@ -38,8 +38,9 @@ static void lh__write_done(uv_write_t *req, int status)
     }
 }
 
-/* Adds what of `bytes` lies behind *sent to `bufs`; takes its length off *sent. */
-static unsigned lh__write_part(uv_buf_t *bufs, unsigned count, struct lh_str bytes, size_t *sent)
+/* Adds what of `bytes` lies behind the first *sent to `bufs`; takes its length off *sent. */
+static inline unsigned lh__write_part(uv_buf_t *bufs, unsigned count, struct lh_str bytes,
+                                      size_t *sent)
 {
     size_t skip = *sent < bytes.len ? *sent : bytes.len;
 
@@ -47,9 +48,7 @@ static unsigned lh__write_part(uv_buf_t *bufs, unsigned count, struct lh_str byt
     if (skip == bytes.len) {
         return count;
     }
-    /* Answers are bounded far below 4 GiB by LH_BATCH_RESULTS_MAX. */
-    assert(bytes.len - skip <= UINT32_MAX);
-    bufs[count] = uv_buf_init((char *)bytes.ptr + skip, (unsigned)(bytes.len - skip));
+    bufs[count] = (uv_buf_t){.base = (char *)bytes.ptr + skip, .len = bytes.len - skip};
     return count + 1;
 }
 
