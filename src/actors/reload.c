@@ -1,7 +1,8 @@
 /* SIGHUP: what a running server can take over from its files. Loop thread.
  *
  * Each part is taken over whole or stays as it was, and the log says which: tokens and rates, the
- * log's level. What only a start reads is named, so that nobody waits for it. */
+ * certificate and its key, the log's level. What only a start reads is named, so that nobody waits
+ * for it. */
 #include "actors/server.h"
 
 #include <string.h>
@@ -90,6 +91,7 @@ void lh_server_on_hangup(void *context)
     if (!reread_config(server, &config))
         return;
     lh_server_set_log_level(server, config);
+    lh_http_server_reload_tls(server->http);
     if (lh_access_reload(&server->access, config, &before, &error) != LH_OK) {
         say_kept(server, "secrets", &error);
     } else {

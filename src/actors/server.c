@@ -27,6 +27,13 @@ static uint32_t or_default(uint64_t configured, uint32_t fallback)
     return configured != 0 ? (uint32_t)configured : fallback;
 }
 
+/* NULL when it is empty; the configuration outlives the server. */
+static const char *path_of(const struct lh_config *config, const char *key)
+{
+    struct lh_str path = lh_config_string(config, key);
+    return path.len > 0 ? path.ptr : NULL; /* ends in a NUL, and has no other */
+}
+
 static enum lh_status make_http(struct lh_server *server, const struct lh_config *config,
                                 struct lh_error *error)
 {
@@ -51,6 +58,8 @@ static enum lh_status make_http(struct lh_server *server, const struct lh_config
         .body_rate_bytes_min = (uint32_t)lh_config_integer(config, "server.body_rate_min"),
         .write_timeout_ms = MILLIS("server.write_timeout"),
         .drain_timeout_ms = MILLIS("server.drain_timeout"),
+        .tls_certificate = path_of(config, "server.tls_certificate"),
+        .tls_key = path_of(config, "server.tls_key"),
     };
 #undef MILLIS
     return lh_http_server_create(&options, &server->http, error);

@@ -316,6 +316,18 @@ static enum lh_status lh_config_check_secrets(const struct lh_config *config,
                         config->entries[at].origin);
 }
 
+static enum lh_status lh_config_check_tls(const struct lh_config *config, struct lh_error *error)
+{
+    bool has_certificate = lh_config_string(config, "server.tls_certificate").len > 0;
+    bool has_key = lh_config_string(config, "server.tls_key").len > 0;
+    const char *one = has_key ? "server.tls_key" : "server.tls_certificate";
+    if (has_certificate == has_key)
+        return LH_OK;
+    size_t at = lh__config_find(lh_str_of(one), false);
+    return lh_error_set(error, LH_CONFIG, "%s: %s needs %s", config->entries[at].origin, one,
+                        has_key ? "server.tls_certificate" : "server.tls_key");
+}
+
 enum lh_status lh_config_check(const struct lh_config *config, struct lh_error *error)
 {
     uint64_t one = lh_config_integer(config, "server.body_bytes_max");
@@ -337,7 +349,8 @@ enum lh_status lh_config_check(const struct lh_config *config, struct lh_error *
                             config->entries[at].origin, (unsigned long long)one,
                             (unsigned long long)all);
     }
-    return lh_config_check_secrets(config, error);
+    enum lh_status status = lh_config_check_tls(config, error);
+    return status == LH_OK ? lh_config_check_secrets(config, error) : status;
 }
 
 static size_t lh_config_at(const char *key)

@@ -75,6 +75,11 @@ const struct lh_config_key lh__config_keys[] = {
                "Large answers in flight are held to the same."),
     LH_INTEGER("server", "connections_max", "20000", 1, 1000000, 0,
                "Open connections; a further one is answered 503 and closed."),
+    LH_STRING("server", "tls_certificate", "", 0,
+              "PEM file of a certificate with its chain. With it and the key, every bind speaks\n"
+              "TLS 1.2 or 1.3 and nothing else."),
+    LH_STRING("server", "tls_key", "", 0,
+              "PEM file of the certificate's private key, with access for its owner alone."),
     LH_DURATION("server", "header_timeout", "10s", 100, LH_DAY, 0,
                 "For a request's header to arrive."),
     LH_DURATION("server", "idle_timeout", "75s", 100, LH_DAY, 0,

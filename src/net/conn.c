@@ -151,6 +151,12 @@ static void lh__conn_send_fin(struct lh__conn *conn)
 {
     uv_os_fd_t fd;
 
+    if (conn->tls != NULL) {
+        lh__conn_tls_end(conn);
+        if (lh__write_queued(conn) > 0) {
+            return; /* comes back when it is written */
+        }
+    }
     conn->fin_sent = true;
     if (uv_fileno((uv_handle_t *)&conn->tcp, &fd) != 0 || shutdown(fd, SHUT_WR) != 0) {
         conn->broken = true;
@@ -175,7 +181,7 @@ void lh__conn_go_on(struct lh__conn *conn)
     }
     if (!conn->closed && conn->server->stopping && conn->call == NULL && !conn->lingering &&
         lh__write_queued(conn) == 0) {
-        conn->broken = true; /* idle: nothing is lost */
+        lh__conn_close(conn); /* idle: nothing is lost */
     }
     if (!conn->closed && !conn->broken) {
         lh__conn_update_reading(conn);
@@ -198,6 +204,16 @@ static void lh__conn_linger_on(struct lh__conn *conn)
     }
 }
 
+void lh__conn_consume(struct lh__conn *conn, const char *bytes, size_t len)
+{
+    size_t used = conn->ahead.len == 0 ? lh__conn_feed(conn, bytes, len) : 0;
+
+    if (used < len) {
+        lh_buf_append(&conn->ahead, bytes + used, len - used);
+        conn->broken = conn->broken || lh_buf_failed(&conn->ahead);
+    }
+}
+
 static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 {
     struct lh__conn *conn = stream->data;
@@ -214,12 +230,10 @@ static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t 
     } else if (conn->lingering) {
         lh__conn_linger_on(conn);
         return;
+    } else if (conn->tls != NULL) {
+        lh__conn_tls_read(conn, buf->base, (size_t)nread);
     } else {
-        size_t used = conn->ahead.len == 0 ? lh__conn_feed(conn, buf->base, (size_t)nread) : 0;
-        if (used < (size_t)nread) {
-            lh_buf_append(&conn->ahead, buf->base + used, (size_t)nread - used);
-            conn->broken = conn->broken || lh_buf_failed(&conn->ahead);
-        }
+        lh__conn_consume(conn, buf->base, (size_t)nread);
     }
     lh__conn_go_on(conn);
 }
@@ -240,6 +254,7 @@ static void lh__conn_on_closed(uv_handle_t *handle)
         server->conn_count--;
     }
     lh_buf_deinit(&conn->ahead);
+    lh__tls_destroy(conn->tls);
     free(conn);
     lh__server_conn_gone(server);
 }
@@ -248,6 +263,9 @@ void lh__conn_close(struct lh__conn *conn)
 {
     if (conn->closed) {
         return;
+    }
+    if (conn->tls != NULL && !conn->cut) {
+        lh__conn_tls_end(conn);
     }
     conn->closed = true;
     lh_timer_cancel(&conn->timer);
@@ -297,8 +315,7 @@ static bool lh__conn_take_slot(struct lh__conn *conn)
     return true;
 }
 
-/* One more than we serve: it is told so, without being read. */
-static void lh__conn_refuse(struct lh__conn *conn)
+void lh__conn_refuse(struct lh__conn *conn)
 {
     const struct lh_error full = {.status = LH_OVERLOADED,
                                   .text = "the server has its most connections, try again"};
@@ -314,7 +331,10 @@ static void lh__conn_refuse(struct lh__conn *conn)
 
 static void lh__conn_on_dropped(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct lh__conn *conn = handle->data;
+
+    lh__tls_destroy(conn->tls);
+    free(conn);
 }
 
 void lh__conn_accept(struct lh__listener *listener)
@@ -328,6 +348,14 @@ void lh__conn_accept(struct lh__listener *listener)
     listener->is_held = conn == NULL;
     if (listener->is_held) {
         return;
+    }
+    if (server->tls != NULL) {
+        conn->tls = lh__tls_accept(server->tls);
+        if (conn->tls == NULL) {
+            listener->is_held = true;
+            free(conn);
+            return;
+        }
     }
     uv_tcp_init(&server->loop, &conn->tcp);
     conn->tcp.data = conn;
@@ -347,7 +375,9 @@ void lh__conn_accept(struct lh__listener *listener)
     lh_counter_add(&server->accepted, 1);
     if (conn->refused) {
         server->refused_count++;
-        lh__conn_refuse(conn);
+        if (conn->tls == NULL) {
+            lh__conn_refuse(conn);
+        }
     } else {
         server->conn_count++;
     }

@@ -121,6 +121,9 @@ struct lh_http_options {
     uint32_t body_rate_bytes_min;      /* bytes a second a body must bring, after a grace of 10 s */
     uint32_t write_timeout_ms;         /* for an answer to make progress */
     uint32_t drain_timeout_ms;         /* at stop: for calls in flight */
+    /* PEM files; with both, every port speaks TLS. They outlive the server. */
+    const char *tls_certificate;
+    const char *tls_key;
 };
 
 LH_MUST_USE enum lh_status lh_http_server_create(const struct lh_http_options *options,
@@ -129,6 +132,10 @@ LH_MUST_USE enum lh_status lh_http_server_create(const struct lh_http_options *o
 LH_MUST_USE enum lh_status lh_http_server_listen(struct lh_http_server *server,
                                                  const struct lh_http_bind *bind,
                                                  struct lh_error *error);
+
+/* Reads certificate and key again, for connections to come; false when that failed: why is logged,
+ * and the old ones stay. Nothing without TLS. Loop thread. */
+bool lh_http_server_reload_tls(struct lh_http_server *server);
 
 /* Runs the loop on the calling thread until stopped. */
 void lh_http_server_run(struct lh_http_server *server);

@@ -13,10 +13,12 @@
 #include "net/http.h"
 #include "net/router.h"
 #include "net/target.h"
+#include "net/tls.h"
 #include <llhttp.h>
 #include <uv.h>
 
 #define LH__READ_BYTES          65536u /* one read; the buffer is the loop's */
+#define LH__TLS_PIECE_BYTES     16384u /* a record's plain text, at most */
 #define LH__AHEAD_BYTES_MAX     65536u /* read before its turn; past it the socket is not read */
 #define LH__DROP_BYTES_MAX      65536u /* of a body nobody wants; a longer one closes */
 #define LH__BODY_SMALL_BYTES    65536u /* waits for no import: a search's vector in any form */
@@ -111,6 +113,7 @@ struct lh__link {
 struct lh__conn {
     uv_tcp_t tcp; /* data: this */
     struct lh_http_server *server;
+    struct lh__tls *tls;     /* NULL: plain text */
     struct lh__link all;     /* of the server's connections */
     struct lh__link waiting; /* for body memory */
     struct lh__link ready;   /* to go on in this turn of the loop */
@@ -119,7 +122,7 @@ struct lh__conn {
     struct lh_timer timer;
     uint64_t phase_request; /* the phase was armed in this request */
     uint64_t requests;
-    uint64_t written;    /* bytes given to lh__write */
+    uint64_t written;    /* bytes given to lh__write_wire */
     uint64_t write_mark; /* taken by the client at the last look of the write deadline */
     uint64_t linger_until_ms;
     uint32_t slot;
@@ -127,6 +130,7 @@ struct lh__conn {
     enum lh__phase phase;
     struct lh_http_address address; /* the client's, once it was asked for */
     bool has_address;
+    bool wire_read; /* TLS: something has come */
     bool feeding;   /* in lh__conn_feed: answers do not re-enter it */
     bool reading;   /* uv_read_start is on */
     bool eof;       /* the client sent its FIN */
@@ -205,7 +209,10 @@ struct lh_http_server {
     bool aborted; /* stopped twice */
     bool stopped; /* on_stopped has been called */
     bool finished;
+    struct lh__tls_context *tls; /* NULL: plain text on every port */
     char read_buffer[LH__READ_BYTES];
+    char plain_buffer[LH__TLS_PIECE_BYTES];  /* what was read, out of its records */
+    char record_buffer[LH__TLS_PIECE_BYTES]; /* a short answer, for one record */
 };
 
 static inline void lh__link_init(struct lh__link *link)
@@ -247,11 +254,26 @@ void lh__server_conn_gone(struct lh_http_server *server);
 /* Accepts from `listener`. Without memory or a descriptor to spare the connection waits in it:
  * libuv does not call again until it has been accepted, so the ticker does. */
 void lh__conn_accept(struct lh__listener *listener);
+/* One connection more than we serve: it is told so, without being read. */
+void lh__conn_refuse(struct lh__conn *conn);
+/* Bytes of HTTP have come: consumes them, or keeps them for their turn. */
+void lh__conn_consume(struct lh__conn *conn, const char *bytes, size_t len);
 /* Runs what has been read ahead, closes what is broken, arms the deadline. */
 void lh__conn_go_on(struct lh__conn *conn);
 void lh__conn_close(struct lh__conn *conn);
 /* At the server's end: answers what is unanswered with 503, and closes. */
 void lh__conn_abort(struct lh__conn *conn);
+
+/* ---- conn_tls.c: a connection's TLS ---- */
+
+/* Loads what the options name; LH_OK without TLS when they name nothing. */
+LH_MUST_USE enum lh_status lh__server_load_tls(struct lh_http_server *server,
+                                               struct lh_error *error);
+void lh__conn_tls_read(struct lh__conn *conn, const char *bytes, size_t len);
+void lh__conn_tls_write(struct lh__conn *conn, struct lh_str head, struct lh_str body,
+                        struct lh_str tail);
+/* Says that nothing follows. */
+void lh__conn_tls_end(struct lh__conn *conn);
 
 /* ---- deadline.c ---- */
 
@@ -309,6 +331,9 @@ void lh__upstreams_free(struct lh_http_server *server);
 /* Sends `head`, then `body` (taken; may be NULL), then `tail`, which is a constant: tried at once,
  * the rest queued. */
 void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body, struct lh_str tail);
+/* The same past TLS: what goes over the wire. */
+void lh__write_wire(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
+                    struct lh_str tail);
 size_t lh__write_queued(const struct lh__conn *conn);
 /* How much of what was written the client's host has acknowledged. */
 uint64_t lh__write_taken(const struct lh__conn *conn);

@@ -216,6 +216,9 @@ enum lh_status lh_http_server_create(const struct lh_http_options *options,
     if (status == LH_OK) {
         status = lh__metrics_create(made);
     }
+    if (status == LH_OK) {
+        status = lh__server_load_tls(made, error);
+    }
     if (status != LH_OK) {
         goto fail;
     }
@@ -237,6 +240,7 @@ enum lh_status lh_http_server_create(const struct lh_http_options *options,
     *server = made;
     return LH_OK;
 fail:
+    lh__tls_context_unref(made->tls);
     lh__metrics_destroy(made);
     lh__router_destroy(made->router);
     free(made);
@@ -331,7 +335,8 @@ static void lh__listener_announce(struct lh__listener *listener)
     snprintf(text, sizeof text, form, host, listener->port);
     lh_log_line(listener->server->options.log, LH_LOG_INFO, "listening",
                 LH_LOG_TEXT("service", lh__service_name(listener->service)),
-                LH_LOG_TEXT("bind", text));
+                LH_LOG_TEXT("bind", text),
+                LH_LOG_TEXT("scheme", listener->server->tls != NULL ? "https" : "http"));
 }
 
 enum lh_status lh_http_server_listen(struct lh_http_server *server, const struct lh_http_bind *bind,
@@ -481,6 +486,7 @@ void lh_http_server_destroy(struct lh_http_server *server)
     }
     lh__upstreams_free(server);
     lh_buf_deinit(&server->out);
+    lh__tls_context_unref(server->tls);
     lh__metrics_destroy(server);
     lh__router_destroy(server->router);
     free(server->slots);

@@ -85,6 +85,17 @@ static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_
 
 void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body, struct lh_str tail)
 {
+    if (conn->tls == NULL) {
+        lh__write_wire(conn, head, body, tail);
+    } else if (!conn->closed && !conn->broken) {
+        lh__conn_tls_write(conn, head,
+                           body != NULL && body->len > 0 ? lh_buf_str(body) : LH_STR(""), tail);
+    }
+}
+
+void lh__write_wire(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
+                    struct lh_str tail)
+{
     struct lh_str middle = body ? lh_buf_str(body) : (struct lh_str){0};
     size_t len = head.len + middle.len + tail.len;
     size_t sent = 0;

@@ -16,6 +16,7 @@ import time
 import urllib.parse
 
 import pytest
+import tls_help
 from raw_http import Answer, RawClient
 
 
@@ -84,7 +85,12 @@ class Client:
     """One keep-alive connection."""
 
     def __init__(self, port, timeout=60):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        if tls_help.IS_ON:
+            self.connection = http.client.HTTPSConnection(
+                "127.0.0.1", port, timeout=timeout, context=tls_help.client_context()
+            )
+        else:
+            self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def __enter__(self):
         return self
@@ -209,6 +215,9 @@ class Server:
         command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
         if config is not None:
             command += ["--config", str(config)]
+        if tls_help.IS_ON:
+            certificate, key = tls_help.certificate()
+            sets = ("server.tls_certificate=" + certificate, "server.tls_key=" + key, *sets)
         for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0", *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(

@@ -2,8 +2,10 @@
  * once or later, while the request's body comes, given up in the middle; and a look at each header.
  * test_pieces.py drives it. One thread: the loop.
  *
- *     pieces_server [write_timeout_ms [drain_timeout_ms [body_bytes_in_flight_max]]]
- */
+ *     pieces_server CERTIFICATE KEY [write_timeout_ms [drain_timeout_ms
+ *                   [body_bytes_in_flight_max]]]
+ *
+ * Without TLS when CERTIFICATE and KEY are empty. */
 #include "base/log.h"
 #include "net/http.h"
 
@@ -359,13 +361,15 @@ int main(int argc, char **argv)
         .on_stopped = on_stopped,
         .log = &log,
         .body_bytes_max = 1 << 20,
-        .body_bytes_in_flight_max = argc > 3 ? strtoull(argv[3], NULL, 10) : 64 << 20,
+        .body_bytes_in_flight_max = argc > 5 ? strtoull(argv[5], NULL, 10) : 64 << 20,
         .connections_max = 1000,
         .header_timeout_ms = 10000,
         .idle_timeout_ms = 30000,
         .body_rate_bytes_min = 1024,
-        .write_timeout_ms = argc > 1 ? (uint32_t)atoi(argv[1]) : 30000,
-        .drain_timeout_ms = argc > 2 ? (uint32_t)atoi(argv[2]) : 5000,
+        .write_timeout_ms = argc > 3 ? (uint32_t)atoi(argv[3]) : 30000,
+        .drain_timeout_ms = argc > 4 ? (uint32_t)atoi(argv[4]) : 5000,
+        .tls_certificate = argc > 1 && argv[1][0] != '\0' ? argv[1] : NULL,
+        .tls_key = argc > 2 && argv[2][0] != '\0' ? argv[2] : NULL,
     };
     struct lh_error error;
     if (lh_http_server_create(&options, &seen.server, &error) != LH_OK ||

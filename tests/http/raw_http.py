@@ -1,11 +1,15 @@
 """HTTP/1.1 by hand: requests as bytes, answers read strictly. An answer that is not exactly one
 HTTP/1.1 message fails the test."""
 
+import contextlib
 import json
 import re
 import select
 import socket
+import ssl
 import struct
+
+import tls_help
 
 
 class Answer:
@@ -44,10 +48,15 @@ class Answer:
         return f"<{self.status} {self.body[:300]!r}>"
 
 
-class RawClient:
-    """A connection on which the test decides what is sent and when."""
+# What a reader sees of a connection that was cut: by a reset, or by an end that TLS did not announce.
+CUT = (AssertionError, ConnectionResetError, ssl.SSLEOFError)
 
-    def __init__(self, port, timeout=10, receive_bytes=None):
+
+class RawClient:
+    """A connection on which the test decides what is sent and when. `tls` is a context, or False
+    for none; an end that is not announced by a close_notify raises."""
+
+    def __init__(self, port, timeout=10, receive_bytes=None, tls=None):
         self.sock = socket.socket()
         self.sock.settimeout(timeout)
         if receive_bytes is not None:  # before the connection's window is agreed
@@ -55,6 +64,12 @@ class RawClient:
         self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        if tls is None and tls_help.IS_ON:
+            tls = tls_help.client_context()
+        if tls:
+            self.sock = tls.wrap_socket(
+                self.sock, server_hostname="localhost", suppress_ragged_eofs=False
+            )
 
     def send(self, raw):
         self.sock.sendall(raw.encode("latin-1") if isinstance(raw, str) else raw)
@@ -136,13 +151,40 @@ class RawClient:
         if self.buffer:
             return False
         ready, _, _ = select.select([self.sock], [], [], seconds)
-        return not ready
+        if not ready or not isinstance(self.sock, ssl.SSLSocket):
+            return not ready
+        before = self.sock.gettimeout()  # a session ticket is no answer
+        self.sock.setblocking(False)
+        try:
+            return self.fill() and False
+        except ssl.SSLWantReadError:
+            return True
+        finally:
+            self.sock.settimeout(before)
 
     def at_eof(self, timeout=10):
         """The server sent its FIN, and nothing before it; a reset raises."""
         assert self.buffer == b"", self.buffer
         self.sock.settimeout(timeout)
         return self.sock.recv(1) == b""
+
+    def exchange(self, raw):
+        """Sends all of it, and keeps what comes meanwhile."""
+        is_not_now = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        before = self.sock.gettimeout()
+        self.sock.setblocking(False)
+        sent = 0
+        while sent < len(raw):
+            select.select([self.sock], [self.sock], [], before)
+            with contextlib.suppress(*is_not_now):
+                sent += self.sock.send(raw[sent : sent + 65536])
+            with contextlib.suppress(*is_not_now):
+                self.fill()
+        self.sock.settimeout(before)
+
+    def finish(self):
+        """Ends this side: a FIN, and no close_notify."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def close(self):
         self.sock.close()
