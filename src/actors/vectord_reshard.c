@@ -393,6 +393,8 @@ void lh__reshard_begin(struct lh_vectord *vectord, struct lh_request *request,
     uint32_t count = request->create.shards;
     struct lh_reshard *reshard = NULL;
     if (count == index->shard_count) {
+        if (request->is_replay) /* a version 1 file is loaded into as many as are configured */
+            lh__vectord_note(vectord, request);
         lh__index_info(vectord, request, index);
         return;
     }

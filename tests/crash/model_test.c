@@ -288,6 +288,43 @@ static bool drop_while_coming_back(uint64_t seed)
     return was_reading;
 }
 
+/* A version 1 file's index has as many shards as are configured; when those are what its reshard in
+ * the log asked for, that record is done with all the same. False: there was no such record. */
+static bool reshard_to_what_is_configured(uint64_t seed)
+{
+    static struct run run;
+    struct lh_sim_server_options options;
+    struct lh_error error = {0};
+    run_begin(&run, seed);
+    run.is_mixed = false;
+    struct lh_sim_disk *disk = lh_sim_disk_create(next_random(&run));
+    put_v1(&run, disk, 0);
+    options = random_options(&run);
+    options.ticks_at_start = false;
+    bool is_started = lh_sim_server_start(&run.server, disk, &options, &error);
+    CHECK(&run, is_started, "%s", error.text);
+    run.server.answered = run_answered;
+    run.server.arg = &run;
+    send_op(&run, OP_RESHARD, 0);
+    while (!run.ops[0].is_answered)
+        lh_sim_server_pump(&run.server, 1);
+    struct lh_index *index = lh_sim_server_index(&run.server, names[0]);
+    uint32_t shards = index->shard_count;
+    bool is_in_log_alone = run.ops[0].lsn != 0 && index->v1 != LH_V1_NONE;
+    disk = lh_sim_disk_copy(disk, next_random(&run));
+    lh_sim_server_pump(&run.server, 0);
+    lh_sim_server_end(&run.server);
+    options.default_shards = shards;
+    is_started = lh_sim_server_start(&run.server, disk, &options, &error);
+    CHECK(&run, is_started, "%s", error.text);
+    index = lh_sim_server_index(&run.server, names[0]);
+    CHECK(&run, index->lsn == run.ops[0].lsn && index->shard_count == shards, "LSN %" PRIu64,
+          index->lsn);
+    check_all(&run, "resharded to what is configured", &run.server);
+    lh_sim_server_end(&run.server);
+    return is_in_log_alone;
+}
+
 /* Ends the server and starts another on the same disk. */
 static struct lh_sim_disk *start_again(struct run *run, struct lh_sim_disk *disk)
 {
@@ -332,13 +369,16 @@ int main(int argc, char **argv)
     uint64_t wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : CRASHES;
     uint64_t crashes = 0;
     uint64_t runs = 0;
-    uint32_t early_drops = 0;
+    uint32_t early_drops = 0, reshards = 0;
     for (uint32_t i = 0; i < 20; i++) {
         early_drops += drop_while_coming_back(seed + i);
+        reshards += reshard_to_what_is_configured(seed + i);
         go_on_without_a_log(seed + i);
     }
-    if (early_drops == 0) {
-        fprintf(stderr, "seed %" PRIu64 ": no index was deleted before the log's end\n", seed);
+    if (early_drops == 0 || reshards == 0) {
+        fprintf(stderr, "seed %" PRIu64 ": no index was %s\n", seed,
+                reshards == 0 ? "resharded before its first checkpoint"
+                              : "deleted before the log's end");
         return 1;
     }
     while (wanted == 0 || crashes < wanted) {
