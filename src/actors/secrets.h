@@ -54,7 +54,6 @@ struct lh_secrets {
     char *s3_secret_access_key;
     char *s3_session_token;
     char *peer_token;
-    void *digest; /* SHA-256's working memory, for the one thread that looks for tokens */
 };
 
 /* Reads the file at `path`. Whatever is wrong with it, and a mode that lets anyone but its owner
