@@ -144,6 +144,7 @@ void lh__upstreams_flush(struct lh_http_server *server)
             lh__exchange_fail(exchange, LH_OUT_OF_MEMORY, "not enough memory for the request");
         } else if (exchange->conn != NULL) {
             lh__upstream_conn_flush(exchange->conn);
+            lh__exchange_moved(exchange);
         }
     }
 }
@@ -321,6 +322,13 @@ bool lh_exchange_is_full(struct lh_exchange *exchange)
 {
     exchange->is_full = lh__exchange_unsent(exchange) > LH_UPSTREAM_OUT_BYTES;
     return exchange->is_full;
+}
+
+void lh__exchange_moved(struct lh_exchange *exchange)
+{
+    if (exchange->is_full && !lh_exchange_is_full(exchange)) {
+        exchange->events.on_writable(exchange->events.arg);
+    }
 }
 
 /* ---- the answer ---- */

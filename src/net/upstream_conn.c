@@ -202,9 +202,7 @@ static void lh__conn_on_written(uv_write_t *req, int status)
         lh__upstream_conn_flush(conn);
     }
     lh__exchange_arm(exchange);
-    if (exchange->is_full && !lh_exchange_is_full(exchange)) {
-        exchange->events.on_writable(exchange->events.arg);
-    }
+    lh__exchange_moved(exchange);
 }
 
 void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
@@ -297,6 +295,7 @@ static void lh__conn_on_connected(uv_connect_t *req, int status)
     lh__upstream_conn_update_reading(conn);
     lh__exchange_arm(conn->exchange);
     lh__upstream_conn_flush(conn);
+    lh__exchange_moved(conn->exchange);
 }
 
 static void lh__conn_connect(struct lh__upstream_conn *conn)

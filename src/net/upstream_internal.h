@@ -87,6 +87,8 @@ void lh__exchange_done(struct lh_exchange *exchange, bool is_reusable);
 void lh__exchange_lost(struct lh_exchange *exchange, const char *reason);
 /* Something moved, or it entered another phase: its deadline is set anew. */
 void lh__exchange_arm(struct lh_exchange *exchange);
+/* Something of the request has gone out: more of it is asked for, if that is owed. */
+void lh__exchange_moved(struct lh_exchange *exchange);
 /* A connection has become free or has gone. */
 void lh__upstream_go_on(struct lh_upstream *upstream);
 

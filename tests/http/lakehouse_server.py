@@ -210,7 +210,7 @@ class Server:
 
     Its log goes to a file, so that a server that logs much never waits for a reader."""
 
-    def __init__(self, *sets, prepare=None, env=None, config=None):
+    def __init__(self, *sets, prepare=None, env=None, config=None, binds=("gateway", "vectord")):
         self.log = tempfile.TemporaryFile()
         command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
         if config is not None:
@@ -218,14 +218,14 @@ class Server:
         if tls_help.IS_ON:
             certificate, key = tls_help.certificate()
             sets = ("server.tls_certificate=" + certificate, "server.tls_key=" + key, *sets)
-        for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0", *sets):
+        for setting in (*(f"{name}.bind=127.0.0.1:0" for name in binds), *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(
             command, stderr=self.log, preexec_fn=prepare, env=dict(os.environ, **(env or {}))
         )
         self.ports = self.wait_for_ports()
-        self.port = self.ports["gateway"]
-        self.vectord_port = self.ports["vectord"]
+        self.port = self.ports.get("gateway")
+        self.vectord_port = self.ports.get("vectord")
 
     def __enter__(self):
         return self
@@ -286,7 +286,7 @@ class Server:
     def metric(self, name, **labels):
         """The sum of a metric's samples that carry these labels."""
         total = 0.0
-        with self.client() as client:
+        with Client(self.port or self.vectord_port) as client:
             for line in client.get("/metrics").body.decode().splitlines():
                 if line.startswith(name) and line[len(name)] in "{ ":
                     if all(f'{key}="{value}"' in line for key, value in labels.items()):
@@ -314,3 +314,35 @@ class Server:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class SplitServer:
+    """The vector service alone in one process, and a gateway before it in another. What is asked of
+    the server is asked of the gateway, and its metrics of the service."""
+
+    def __init__(self, *sets):
+        self.vectord = Server("gateway.bind=none", *sets)
+        self.vectord_port = self.vectord.vectord_port
+        try:
+            self.gateway = Server(
+                f"gateway.vectord_url=http://127.0.0.1:{self.vectord_port}", binds=("gateway",)
+            )
+        except BaseException:
+            self.vectord.kill()
+            raise
+
+    def __getattr__(self, name):
+        return getattr(self.gateway, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.gateway.__exit__(*exc)
+        self.vectord.__exit__(*exc)
+
+    def metric(self, name, **labels):
+        return self.vectord.metric(name, **labels)
+
+    def resident_bytes(self):
+        return self.gateway.resident_bytes() + self.vectord.resident_bytes()

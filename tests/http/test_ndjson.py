@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from lakehouse_server import Server, seeded, to_base64, wait_until
+from lakehouse_server import Server, SplitServer, seeded, to_base64, wait_until
 from raw_http import RawClient, chunk, post
 
 LINES = 200_000
 BATCH = 4096  # lines that are applied at once
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Server("vectord.shards=2") as running:
+@pytest.fixture(scope="module", params=[Server, SplitServer], ids=["in one", "behind a gateway"])
+def server(request):
+    with request.param("vectord.shards=2") as running:
         yield running
 
 

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from lakehouse_server import (Client, Server, float32, floats, in_parallel, seeded,
-                              to_base64)
+from lakehouse_server import (Client, Server, SplitServer, float32, floats, in_parallel,
+                              seeded, to_base64)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with Server("vectord.shards=3", "server.decoders=2") as running:
+@pytest.fixture(scope="module", params=[Server, SplitServer], ids=["in one", "behind a gateway"])
+def server(request):
+    with request.param("vectord.shards=3", "server.decoders=2") as running:
         yield running
 
 
