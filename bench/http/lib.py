@@ -79,7 +79,7 @@ def thread_seconds(pid):
 class Server:
     """lakehoused on ports of the system's choice."""
 
-    def __init__(self, build, shards, cores=None, settings=()):
+    def __init__(self, build, shards, cores=None, settings=(), service="gateway"):
         command = [
             os.path.join(build, "lakehoused"),
             "--set=gateway.bind=127.0.0.1:0",
@@ -91,15 +91,15 @@ class Server:
             command = ["taskset", "-c", cores] + command
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-        self.port = self._wait_for_port()
+        self.port = self._wait_for_port(service)  # of the service that is asked
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def _wait_for_port(self):
+    def _wait_for_port(self, service):
         for _ in range(100):
             self.log.seek(0)
             for line in self.log:
                 event = json.loads(line) if line.startswith("{") else {}
-                if event.get("event") == "listening" and event.get("service") == "gateway":
+                if event.get("event") == "listening" and event.get("service") == service:
                     return int(event["bind"].rsplit(":", 1)[1])
             if self.process.poll() is not None:
                 break

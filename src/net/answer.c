@@ -225,8 +225,8 @@ static bool lh__has_header(const struct lh_http_call *call, const char *line)
     const struct lh_buf *extra = &call->extra;
     size_t len = strlen(line) - 1;
 
-    return memmem(extra->ptr, extra->len, line, len + 1) != NULL ||
-           (extra->len > len && memcmp(extra->ptr, line + 1, len) == 0);
+    return extra->len > len && (memcmp(extra->ptr, line + 1, len) == 0 ||
+                                memmem(extra->ptr, extra->len, line, len + 1) != NULL);
 }
 
 void lh_http_answer_error(struct lh_http_call *call, const struct lh_error *error)

@@ -729,6 +729,11 @@ def test_two_hundred_clients_at_once():
         assert server.gateway.metric("lakehouse_upstream_failures_total") == 0
 
 
+def assert_grew_little(server, before):
+    if not server.is_sanitized():  # a sanitizer keeps what was freed
+        assert server.resident_bytes() - before < 24 << 20
+
+
 def test_a_large_answer_waits_for_a_slow_client(gateway):
     total = 400 << 20
     sent = []
@@ -747,13 +752,13 @@ def test_a_large_answer_waits_for_a_slow_client(gateway):
     client.fill()
     time.sleep(1.5)
     assert len(sent) < 60, "the gateway reads on for a client that does not"
-    assert server.resident_bytes() - before < 24 << 20
+    assert_grew_little(server, before)
     seen = len(client.buffer) - client.buffer.index(b"\r\n\r\n") - 4
     while seen < total:
         piece = client.sock.recv(1 << 20)
         assert piece
         seen += len(piece)
-    assert server.resident_bytes() - before < 24 << 20
+    assert_grew_little(server, before)
 
 
 def test_a_large_request_waits_for_a_slow_upstream(gateway):
@@ -774,11 +779,11 @@ def test_a_large_request_waits_for_a_slow_upstream(gateway):
     sender.start()
     time.sleep(1.5)
     assert sender.is_alive()
-    assert server.resident_bytes() - before < 24 << 20
+    assert_grew_little(server, before)
     release.set()
     sender.join()
     assert client.answer().body == str(total).encode()
-    assert server.resident_bytes() - before < 24 << 20
+    assert_grew_little(server, before)
 
 
 # ---- clients that leave ----
