@@ -20,6 +20,7 @@
 enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
 {
     *gateway = (struct lh_gateway){.options = *options};
+    lh_notify_init(&gateway->notify);
     lh_admission_init(&gateway->admission, options->search_credits, options->add_credits);
     lh_http_openapi(lh_routes, lh_route_count, &gateway->openapi);
     return lh_buf_failed(&gateway->openapi) ? LH_OUT_OF_MEMORY : LH_OK;
@@ -27,6 +28,7 @@ enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gatew
 
 void lh_gateway_deinit(struct lh_gateway *gateway)
 {
+    lh_notify_deinit(&gateway->notify);
     lh_buf_deinit(&gateway->openapi);
 }
 
@@ -279,6 +281,7 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
     struct lh_request *request = (struct lh_request *)msg;
     if (msg->type == LH_MSG_TICK) {
         gateway->is_tick_out = false;
+        lh_notify_alive(&gateway->notify, lh_clock_ns()); /* vectord and the persister answer */
         if (gateway->tick.is_stop)
             lh_http_server_finish(gateway->http);
         return;
@@ -334,11 +337,23 @@ static void send_tick(struct lh_gateway *gateway)
     (void)status;
 }
 
+static void notify(struct lh_gateway *gateway)
+{
+    const struct lh_vectord *vectord = gateway->vectord;
+    if (lh_http_server_is_stopping(gateway->http))
+        lh_notify_stopping(&gateway->notify);
+    else if (vectord == NULL || lh_counter_get(&vectord->metrics.recovering) == 0)
+        lh_notify_ready(&gateway->notify);
+    if (vectord == NULL)
+        lh_notify_alive(&gateway->notify, lh_clock_ns()); /* else when its tick is back */
+}
+
 void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
     bool is_over = gateway->is_stopping && gateway->in_flight == 0;
     expire(gateway);
+    notify(gateway);
     if (gateway->is_tick_out || gateway->tick.is_stop)
         return;
     uint64_t now = lh_clock_ns();

@@ -6,6 +6,7 @@
 #include "actors/access.h"
 #include "actors/admission.h"
 #include "actors/decoder.h"
+#include "actors/notify.h"
 #include "actors/peer.h"
 #include "actors/proxy.h"
 #include "actors/vectord.h"
@@ -43,6 +44,7 @@ struct lh_gateway {
     bool is_tick_out; /* `tick` is with vectord or the persister */
     uint64_t ticked_ns;
     struct lh_tick tick;
+    struct lh_notify notify;
     struct lh_buf openapi;
 };
 

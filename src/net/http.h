@@ -145,6 +145,7 @@ void lh_http_server_run(struct lh_http_server *server);
  * lh_http_server_finish has been called. Calling stop twice aborts at once. */
 void lh_http_server_stop(struct lh_http_server *server);
 void lh_http_server_finish(struct lh_http_server *server);
+bool lh_http_server_is_stopping(const struct lh_http_server *server);
 /* After lh_http_server_run: whether a second stop cut it short, with requests perhaps in flight. */
 bool lh_http_server_was_aborted(const struct lh_http_server *server);
 void lh_http_server_destroy(struct lh_http_server *server);

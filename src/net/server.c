@@ -436,6 +436,11 @@ void lh_http_server_stop(struct lh_http_server *server)
     }
 }
 
+bool lh_http_server_is_stopping(const struct lh_http_server *server)
+{
+    return server->stopping;
+}
+
 bool lh_http_server_was_aborted(const struct lh_http_server *server)
 {
     return server->aborted;
