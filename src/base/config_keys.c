@@ -46,10 +46,10 @@ const struct lh_config_key lh__config_keys[] = {
                "requests are answered 429. 0: no limit. A token may have its own."),
     LH_INTEGER("gateway", "bytes_per_second", "0", 0, LH_TIB, LH_KEY_BYTES | LH_KEY_LIVE,
                "The same for the bytes of request bodies."),
-    LH_STRING("gateway", "storaged_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "catalogd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "ingestd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("gateway", "queryd_url", "", LH_KEY_URL | LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("gateway", "storaged_url", "", LH_KEY_URL, LH_URL_NOTE),
+    LH_STRING("gateway", "catalogd_url", "", LH_KEY_URL, LH_URL_NOTE),
+    LH_STRING("gateway", "ingestd_url", "", LH_KEY_URL, LH_URL_NOTE),
+    LH_STRING("gateway", "queryd_url", "", LH_KEY_URL, LH_URL_NOTE),
     LH_STRING("gateway", "vectord_url", "", LH_KEY_URL,
               LH_URL_NOTE "\n"
               "A bind of this process is no other one. A service in another process is not\n"

@@ -667,6 +667,36 @@ def test_an_upstream_that_starts_again_is_found_again(start):
             wait_until(lambda: client.get("/readyz").status == 503)
 
 
+# ---- objects ----
+
+
+def test_objects_go_through_the_gateway(start, tmp_path):
+    storaged = start("gateway.bind=none", "vectord.bind=none", "storaged.bind=127.0.0.1:0",
+                     f"storaged.root={tmp_path}", binds=[])
+    if "storaged" not in storaged.ports:
+        pytest.skip("this version has no object store")
+    gateway = start(f"gateway.storaged_url=http://127.0.0.1:{storaged.ports['storaged']}")
+    rng = seeded("objects")
+    body = rng.randbytes(5 << 20)
+    key = "a%20b/%E2%82%AC+c"
+    with gateway.client() as client:
+        put = client.request("PUT", "/v1/storage/put/" + key, body=body)
+        assert put.status == 200 and put.json["size"] == len(body)
+        whole = client.get("/v1/storage/get/" + key)
+        assert whole.body == body and whole.headers["etag"]
+        head = client.request("HEAD", "/v1/storage/get/" + key)
+        assert head.headers["content-length"] == str(len(body)) and head.body == b""
+        part = client.get("/v1/storage/get/" + key, headers={"Range": "bytes=70000-299999"})
+        assert part.status == 206 and part.body == body[70000:300000]
+        same = client.get("/v1/storage/get/" + key,
+                          headers={"If-None-Match": whole.headers["etag"]})
+        assert same.status == 304
+        assert client.get("/v1/storage/list").json["objects"][0]["Size"] == len(body)
+        assert client.delete("/v1/storage/delete/" + key).status == 204
+        assert client.get("/v1/storage/get/" + key).code == "key_not_found"
+        assert client.create("words", 2).info()["count"] == 0, "vectors are here"
+
+
 # ---- limits ----
 
 
