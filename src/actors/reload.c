@@ -98,6 +98,7 @@ void lh_server_on_hangup(void *context)
         note_copied(server, before, server->access.secrets);
         lh_secrets_destroy(before);
     }
+    (void)lh_http_server_reload_tls(server->http); /* it says itself what it has done */
     lh_log_line(&server->log, LH_LOG_INFO, "reloaded",
                 LH_LOG_U64("tokens", server->access.secrets != NULL
                                          ? server->access.secrets->token_count

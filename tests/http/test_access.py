@@ -5,11 +5,14 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+import tls_help
 from lakehouse_server import Client, Server, in_parallel, wait_until
 
 READER = "reader-0123456789abcdef"
@@ -428,6 +431,31 @@ def test_the_configuration_is_reloaded_as_far_as_it_can_be(tmp_path):
                       '[s3]\naccess_key_id = "a"\nsecret_access_key = "b"\n')
         assert [event["key"] for event in hang_up(server) if "restart" in event["event"]] == [
             "[s3] of the secrets file", "[peer] of the secrets file"]
+
+
+def test_the_certificate_is_reloaded_and_a_broken_one_is_not(tmp_path):
+    paths = [tmp_path / name for name in ("server.pem", "server.key")]
+
+    def use(*texts):
+        for path, text in zip(paths, texts):
+            path.write_bytes(text)
+            path.chmod(0o600)
+
+    def served(server):
+        return ssl.get_server_certificate(("127.0.0.1", server.port))
+
+    first, second = ([Path(path).read_bytes() for path in tls_help.certificate(name)]
+                     for name in ("first", "second"))
+    use(*first)
+    with Server(f"server.tls_certificate={paths[0]}", f"server.tls_key={paths[1]}") as server:
+        assert served(server).encode() == first[0]
+        use(*second)
+        hang_up(server)
+        assert served(server).encode() == second[0]
+        for broken in ((first[0], second[1]), (b"none", b"none")):
+            use(*broken)
+            assert "the old certificate stays" in [event["event"] for event in hang_up(server)]
+            assert served(server).encode() == second[0]
 
 
 def test_reloads_under_load_lose_nothing(tmp_path):
