@@ -165,6 +165,7 @@ struct lh_job {
     int file;            /* BEGIN to FINISH or ABANDON; IMPORT: the version 1 file */
     void *import;        /* IMPORT: the persister's reader */
     struct lh_buf bytes; /* FINISH, ADOPT: the envelope; ADOPT: empty when it stays as it is */
+    uint64_t after;      /* REPLAY: records up to this one are not needed */
     struct lh_record record;
     char v1_path[LH_NAME_BYTES_MAX + 64];
     char gone_path[LH_NAME_BYTES_MAX + 64]; /* REMOVE: the tombstone, made first; empty: none */

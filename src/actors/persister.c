@@ -239,7 +239,7 @@ static void run_job(struct lh_persister *persister, struct lh_job *job)
     memset(job->ops, 0, sizeof job->ops);
     switch (job->kind) {
     case LH_JOB_REPLAY:
-        job->status = lh_wal_replay(persister->wal, 0, &job->record, &job->error);
+        job->status = lh_wal_replay(persister->wal, job->after, &job->record, &job->error);
         job_back(persister, job);
         return;
     case LH_JOB_IMPORT:

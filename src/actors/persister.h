@@ -35,6 +35,7 @@ struct lh_found_changes {
     uint64_t first_lsn;
     uint64_t last_lsn;
     uint64_t drop_lsn; /* 0: not dropped */
+    uint64_t file_lsn; /* of its file, when that has been loaded; else 0 */
 };
 
 /* What there is on disk at start, for vectord. */
@@ -63,6 +64,10 @@ const struct lh_found_changes *lh_recovery_changes(const struct lh_recovery *rec
                                                    const uint8_t uuid[16]);
 /* An index was deleted while what was found is still being taken in. */
 void lh_recovery_note_drop(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn);
+/* An index's file has been loaded, with all changes up to `lsn` in it. */
+void lh_recovery_note_file(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn);
+/* The last record that nothing loaded so far needs, nor any before it. */
+uint64_t lh_recovery_after(const struct lh_recovery *recovery);
 
 struct lh_persister_options {
     struct lh_disk *disk; /* taken on success */

@@ -48,6 +48,25 @@ void lh_recovery_note_drop(struct lh_recovery *recovery, const uint8_t uuid[16],
         changes->drop_lsn = lsn;
 }
 
+void lh_recovery_note_file(struct lh_recovery *recovery, const uint8_t uuid[16], uint64_t lsn)
+{
+    struct lh_found_changes *changes = find_changes(recovery, uuid);
+    if (changes != NULL)
+        changes->file_lsn = lsn;
+}
+
+uint64_t lh_recovery_after(const struct lh_recovery *recovery)
+{
+    uint64_t after = recovery->log.last_lsn;
+    for (uint32_t i = 0; i < recovery->change_count; i++) {
+        const struct lh_found_changes *changes = &recovery->changes[i];
+        uint64_t has = changes->file_lsn != 0 ? changes->file_lsn : changes->first_lsn - 1;
+        if (changes->drop_lsn == 0 && has < changes->last_lsn && has < after)
+            after = has;
+    }
+    return after;
+}
+
 /* ---- operations, waited for ---- */
 
 struct waiting {

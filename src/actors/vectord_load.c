@@ -116,10 +116,12 @@ void lh__recover_part_back(struct lh_vectord *vectord, struct lh_part *part)
     free(loading->sections);
     index->in_flight--;
     vectord->recovering.loads--;
-    if (loading->error.status != LH_OK)
+    if (loading->error.status != LH_OK) {
         give_up_file(vectord, index);
-    else
+    } else {
+        lh_recovery_note_file(vectord->options.recovery, index->uuid_bytes, index->lsn);
         lh__recover_ready_if_done(vectord, index);
+    }
     lh__recover_advance(vectord);
 }
 

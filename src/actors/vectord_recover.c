@@ -196,6 +196,7 @@ void lh__recover_advance(struct lh_vectord *vectord)
         if (recovering->in_flight > 0 || recovering->removals > 0)
             return;
         recovering->is_replaying = true;
+        recovering->job.after = lh_recovery_after(vectord->options.recovery);
     }
     if (job->index != import)
         lh__recover_end_import(vectord);
@@ -339,8 +340,10 @@ static void replay_record(struct lh_vectord *vectord, struct lh_job *job)
 static void end_of_log(struct lh_vectord *vectord, const struct lh_job *job)
 {
     vectord->recovering.has_ended = true;
-    if (job->status == LH_NOT_FOUND)
+    if (job->status == LH_NOT_FOUND) { /* of all records, those in index files not read again */
+        lh_counter_set(&vectord->metrics.replayed, vectord->options.recovery->log.records);
         return;
+    }
     vectord->recovering.is_incomplete = true;
     lh_log_line(vectord->options.log, LH_LOG_ERROR, "the log could not be read to its end",
                 LH_LOG_TEXT("reason", job->error.text));

@@ -26,25 +26,6 @@
 #define PLAIN_NORM_MIN  1e-12f
 #define PLAIN_NORM_MAX  1e12f
 
-static double norm_of(const float *row, uint32_t dimension)
-{
-    double lanes[8] = {0};
-    uint32_t i = 0;
-    for (; i + 8 <= dimension; i += 8) {
-        for (uint32_t j = 0; j < 8; j++) {
-            lanes[j] += (double)row[i + j] * row[i + j];
-        }
-    }
-    for (; i < dimension; i++) {
-        lanes[0] += (double)row[i] * row[i];
-    }
-    double sum = 0;
-    for (uint32_t j = 0; j < 8; j++) {
-        sum += lanes[j];
-    }
-    return sqrt(sum);
-}
-
 /* Hamming limits by distance: the expected number of differing signs at that angle and a margin. */
 void lh__codes_init(struct lh_graph *graph)
 {
@@ -93,7 +74,7 @@ static void signs_of(const int8_t *code, uint64_t *signs)
 void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encoded *encoded)
 {
     uint32_t dimension = graph->options.dimension;
-    double norm = norm_of(row, dimension);
+    double norm = graph->kernels->norm(row, dimension);
     encoded->norm = (float)fmin(norm, FLT_MAX);
     encoded->weight = weight_of(graph, encoded->norm);
     if (graph->metric == LH__FLAT_DOT || graph->metric == LH__FLAT_L2) {
@@ -174,7 +155,7 @@ static double exact_double(const struct lh_graph *graph, const float *a, const f
                                                                 : (double)a[i] * b[i];
     }
     if (graph->options.distance == LH_DISTANCE_COSINE) {
-        double norms = norm_of(a, dimension) * norm_of(b, dimension);
+        double norms = graph->kernels->norm(a, dimension) * graph->kernels->norm(b, dimension);
         return norms > 0 ? fmax(0.0, 1.0 - sum / norms) : 1.0;
     }
     return graph->options.distance == LH_DISTANCE_EUCLIDEAN ? sqrt(sum) : -sum;

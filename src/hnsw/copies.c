@@ -142,14 +142,29 @@ uint32_t lh__copies_find_row(const struct lh_graph *graph, const float *row,
     return find(graph, &key);
 }
 
-void lh__copies_insert(struct lh_graph *graph, uint32_t node)
+void lh__copies_hash(struct lh_graph *graph, uint32_t node)
 {
     struct lh__key key = key_of(graph, node);
-    uint32_t hash = hash_of(graph, &key);
-    uint32_t *bucket = bucket_of(graph, hash);
-    graph->t.hashed[node] = (struct lh__hashed){*bucket, hash};
+    graph->t.hashed[node].hash = hash_of(graph, &key);
+}
+
+void lh__copies_prefetch(const struct lh_graph *graph, uint32_t node)
+{
+    __builtin_prefetch(bucket_of(graph, graph->t.hashed[node].hash), 1);
+}
+
+void lh__copies_put(struct lh_graph *graph, uint32_t node)
+{
+    uint32_t *bucket = bucket_of(graph, graph->t.hashed[node].hash);
+    graph->t.hashed[node].next = *bucket;
     graph->t.copies[node] = LH__NIL;
     *bucket = node;
+}
+
+void lh__copies_insert(struct lh_graph *graph, uint32_t node)
+{
+    lh__copies_hash(graph, node);
+    lh__copies_put(graph, node);
 }
 
 void lh__copies_erase(struct lh_graph *graph, uint32_t node)

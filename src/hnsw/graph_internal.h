@@ -248,6 +248,11 @@ uint32_t lh__copies_find_row(const struct lh_graph *graph, const float *row,
                              const struct lh__encoded *encoded);
 bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b);
 void lh__copies_insert(struct lh_graph *graph, uint32_t node);
+/* The same in steps, for many nodes: the hash, which is kept; its bucket into the cache; the rest.
+ */
+void lh__copies_hash(struct lh_graph *graph, uint32_t node);
+void lh__copies_prefetch(const struct lh_graph *graph, uint32_t node);
+void lh__copies_put(struct lh_graph *graph, uint32_t node);
 void lh__copies_erase(struct lh_graph *graph, uint32_t node);
 void lh__copies_join(struct lh_graph *graph, uint32_t node, uint32_t linked);
 void lh__copies_leave(struct lh_graph *graph, uint32_t node);

@@ -12,10 +12,13 @@
 
 #include "hnsw/graph_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
-enum stage { STAGE_NODES, STAGE_COPIES, STAGE_LISTS, STAGE_DONE };
+enum stage { STAGE_NODES, STAGE_LINKS, STAGE_COPIES, STAGE_LISTS, STAGE_DONE };
+
+#define PREFETCH_NODES 16u /* ahead: longer than a miss takes */
 
 static enum lh_status check_shape(const struct lh_graph_shape *shape, struct lh_error *error)
 {
@@ -77,14 +80,16 @@ static bool is_finite_row(const float *row, uint32_t dimension)
     return odd == 0;
 }
 
+/* The norm of a row that is not finite is not either, and is kept as the largest number. */
 static enum lh_status load_row(struct lh_graph *graph, uint32_t node, struct lh_error *error)
 {
-    if (!is_finite_row(lh__row(graph, node), graph->options.dimension)) {
+    lh__encode_stored(graph, node);
+    float norm = graph->t.norms[node];
+    if (norm == FLT_MAX && !is_finite_row(lh__row(graph, node), graph->options.dimension)) {
         return lh_error_set(error, LH_CORRUPT,
                             "node %u: its vector has a number that is not finite", node);
     }
-    lh__encode_stored(graph, node);
-    if (graph->options.distance == LH_DISTANCE_COSINE && graph->t.norms[node] == 0.0f) {
+    if (graph->options.distance == LH_DISTANCE_COSINE && norm == 0.0f) {
         return lh_error_set(error, LH_CORRUPT, "node %u: its vector is zero", node);
     }
     return LH_OK;
@@ -93,43 +98,6 @@ static enum lh_status load_row(struct lh_graph *graph, uint32_t node, struct lh_
 static bool is_linked_slot(const struct lh_graph *graph, uint32_t node)
 {
     return node < graph->slots && lh__is_linked(graph, node);
-}
-
-/* Other nodes' levels may not be checked yet: a wrong one is found in its turn. The marks of a
- * search, which are all clear, tell whether a link is there twice. */
-static enum lh_status load_links(struct lh_graph *graph, uint32_t node, uint32_t level,
-                                 struct lh_error *error)
-{
-    const uint32_t *links = lh__links(graph, node, level);
-    uint32_t count = lh__links_count(graph, links, level);
-    uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
-    uint8_t *seen = graph->t.visited[0];
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t other = links[i];
-        if (!is_linked_slot(graph, other) || other == node || lh__level(graph, other) < level ||
-            seen[other] != 0) {
-            return lh_error_set(error, LH_CORRUPT, "node %u level %u: link %u to %u", node, level,
-                                i, other);
-        }
-        seen[other] = 1;
-        if (level == 0) {
-            lh__count_link(graph, node, other, 1);
-        }
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        seen[links[i]] = 0;
-    }
-    for (uint32_t i = count; i < stride; i++) {
-        if (links[i] != LH__NIL) {
-            return lh_error_set(error, LH_CORRUPT, "node %u level %u: a link behind the last", node,
-                                level);
-        }
-    }
-    if (level == 0 && graph->t.checked[node] > count) {
-        return lh_error_set(error, LH_CORRUPT, "node %u: checked prefix %u of %u links", node,
-                            graph->t.checked[node], count);
-    }
-    return LH_OK;
 }
 
 static enum lh_status load_live(struct lh_graph_load *load, uint32_t node, struct lh_error *error)
@@ -145,18 +113,12 @@ static enum lh_status load_live(struct lh_graph_load *load, uint32_t node, struc
         graph->copies++;
         return status;
     }
-    for (uint32_t l = 0; l <= level && status == LH_OK; l++) {
-        status = load_links(graph, node, l, error);
-    }
-    if (status != LH_OK) {
-        return status;
-    }
-    if (level > lh__level(graph, graph->entry)) {
+    if (status == LH_OK && level > lh__level(graph, graph->entry)) {
         return lh_error_set(error, LH_CORRUPT, "entry point %u stands below node %u", graph->entry,
                             node);
     }
-    lh__copies_insert(graph, node);
-    return LH_OK;
+    lh__copies_hash(graph, node);
+    return status;
 }
 
 static enum lh_status load_node(struct lh_graph_load *load, uint32_t node, struct lh_error *error)
@@ -180,6 +142,93 @@ static enum lh_status load_node(struct lh_graph_load *load, uint32_t node, struc
     return LH_OK;
 }
 
+/* ---- links ---- */
+
+/* Whether all of a node's links are right, counted on the way: without a branch for each, so that
+ * many are fetched at once. A link that is there twice is found by the marks of a search, which
+ * need not be clear: each link writes its place, and only the last to write reads it again. */
+static bool links_are_right(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t count)
+{
+    const uint32_t *links = lh__links(graph, node, level);
+    const uint8_t *levels = graph->t.levels;
+    struct lh__incoming *incoming = graph->t.incoming;
+    uint8_t *marks = graph->t.visited[0];
+    uint32_t slots = graph->slots, is_entry = node == graph->entry, counted = level == 0;
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = links[i] < slots ? links[i] : node;
+        wrong |= other == node;
+        wrong |= (uint8_t)(levels[other] - level) >= LH__LEVEL_COPY - level;
+        marks[other] = (uint8_t)i;
+        incoming[other].links += counted;
+        incoming[other].leading_up += counted & ((node < other) | is_entry);
+    }
+    for (uint32_t i = 0; i < count && wrong == 0; i++) {
+        wrong |= marks[links[i]] != i;
+    }
+    return wrong == 0;
+}
+
+/* Names the first link that is wrong. */
+static enum lh_status wrong_link(const struct lh_graph *graph, uint32_t node, uint32_t level,
+                                 struct lh_error *error)
+{
+    const uint32_t *links = lh__links(graph, node, level);
+    for (uint32_t i = 0;; i++) {
+        uint32_t other = links[i];
+        bool is_right =
+            is_linked_slot(graph, other) && other != node && lh__level(graph, other) >= level;
+        for (uint32_t j = 0; j < i; j++) {
+            is_right = is_right && links[j] != other;
+        }
+        if (!is_right) {
+            return lh_error_set(error, LH_CORRUPT, "node %u level %u: link %u to %u", node, level,
+                                i, other);
+        }
+    }
+}
+
+static enum lh_status load_list(struct lh_graph *graph, uint32_t node, uint32_t level,
+                                struct lh_error *error)
+{
+    const uint32_t *links = lh__links(graph, node, level);
+    uint32_t count = lh__links_count(graph, links, level);
+    uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
+    if (!links_are_right(graph, node, level, count)) {
+        return wrong_link(graph, node, level, error);
+    }
+    for (uint32_t i = count; i < stride; i++) {
+        if (links[i] != LH__NIL) {
+            return lh_error_set(error, LH_CORRUPT, "node %u level %u: a link behind the last", node,
+                                level);
+        }
+    }
+    if (level == 0 && graph->t.checked[node] > count) {
+        return lh_error_set(error, LH_CORRUPT, "node %u: checked prefix %u of %u links", node,
+                            graph->t.checked[node], count);
+    }
+    return LH_OK;
+}
+
+static enum lh_status load_links(struct lh_graph *graph, uint32_t node, struct lh_error *error)
+{
+    enum lh_status status = LH_OK;
+    uint32_t later = node + PREFETCH_NODES;
+    if (is_linked_slot(graph, later)) {
+        lh__copies_prefetch(graph, later);
+    }
+    if (!lh__is_linked(graph, node)) {
+        return LH_OK;
+    }
+    for (uint32_t level = 0; level <= lh__level(graph, node) && status == LH_OK; level++) {
+        status = load_list(graph, node, level, error);
+    }
+    if (status == LH_OK) {
+        lh__copies_put(graph, node);
+    }
+    return status;
+}
+
 /* Before the first node: the entry point is what others are compared with. */
 static enum lh_status load_entry(struct lh_graph_load *load, struct lh_error *error)
 {
@@ -200,6 +249,14 @@ static enum lh_status check_counts(struct lh_graph_load *load, struct lh_error *
     }
     load->graph->live = load->live;
     return LH_OK;
+}
+
+/* The marks of searches are clear again. */
+static void clear_marks(struct lh_graph *graph)
+{
+    if (graph->slots > 0) {
+        memset(graph->t.visited[0], 0, graph->slots);
+    }
 }
 
 /* ---- copies ---- */
@@ -265,6 +322,8 @@ static enum lh_status stage_end(struct lh_graph_load *load, struct lh_error *err
     const struct lh_graph *graph = load->graph;
     if (load->stage == STAGE_NODES) {
         status = check_counts(load, error);
+    } else if (load->stage == STAGE_LINKS) {
+        clear_marks(load->graph);
     } else if (load->stage == STAGE_LISTS && load->listed != graph->copies) {
         status = lh_error_set(error, LH_CORRUPT, "%u copies, %u of them of a linked node",
                               graph->copies, load->listed);
@@ -282,6 +341,9 @@ static enum lh_status node_step(struct lh_graph_load *load, struct lh_error *err
     case STAGE_NODES:
         load->node++;
         return load_node(load, node, error);
+    case STAGE_LINKS:
+        load->node++;
+        return load_links(load->graph, node, error);
     case STAGE_COPIES:
         load->node++;
         if (lh__is_copy(load->graph, node)) {

@@ -55,6 +55,11 @@ int lh_disk_size(struct lh_disk *disk, int file, uint64_t *bytes)
     return disk->calls->size(disk, file, bytes);
 }
 
+int lh_disk_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at)
+{
+    return disk->calls->data(disk, file, offset, at);
+}
+
 int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
                  size_t *got)
 {

@@ -73,6 +73,7 @@ struct lh_disk_calls {
     int (*read)(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
                 size_t *got);
     int (*size)(struct lh_disk *disk, int file, uint64_t *bytes);
+    int (*data)(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
     int (*list)(struct lh_disk *disk, const char *folder,
                 void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
     int (*make_folder)(struct lh_disk *disk, const char *path);
@@ -127,6 +128,9 @@ LH_MUST_USE int lh_disk_open(struct lh_disk *disk, const char *path, enum lh_dis
                              int *file);
 void lh_disk_close(struct lh_disk *disk, int file);
 LH_MUST_USE int lh_disk_size(struct lh_disk *disk, int file, uint64_t *bytes);
+/* Where the first byte at or behind `offset`, which is inside the file, may be that is not zero:
+ * its size when there is none. What was allocated and never written need not be read. */
+LH_MUST_USE int lh_disk_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
 /* Any thread. As many bytes as there are, up to `len`; fewer only at the file's end. */
 LH_MUST_USE int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len,
                              uint64_t offset, size_t *got);

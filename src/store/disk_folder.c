@@ -301,6 +301,15 @@ int lh__disk_folder_size(struct lh_disk *disk, int file, uint64_t *bytes)
     return 0;
 }
 
+int lh__disk_folder_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at)
+{
+    off_t found = lseek(file, (off_t)offset, SEEK_DATA);
+    *at = found < 0 ? offset : (uint64_t)found;
+    if (found < 0 && errno == ENXIO)
+        return lh__disk_folder_size(disk, file, at);
+    return 0; /* whatever else it says: then all of it may be data */
+}
+
 int lh__disk_folder_list(struct lh_disk *disk, const char *path,
                          void (*each)(const char *name, uint64_t bytes, void *arg), void *arg)
 {

@@ -46,12 +46,13 @@ void lh__disk_folder_close(struct lh_disk *disk, int file);
 int lh__disk_folder_read(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
                          size_t *got);
 int lh__disk_folder_size(struct lh_disk *disk, int file, uint64_t *bytes);
+int lh__disk_folder_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
 int lh__disk_folder_list(struct lh_disk *disk, const char *folder,
                          void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
 int lh__disk_folder_make(struct lh_disk *disk, const char *path);
 #define LH__DISK_FOLDER_CALLS                                                                   \
     .wake = lh__disk_folder_wake, .open = lh__disk_folder_open, .close = lh__disk_folder_close, \
-    .read = lh__disk_folder_read, .size = lh__disk_folder_size, .list = lh__disk_folder_list,   \
-    .make_folder = lh__disk_folder_make
+    .read = lh__disk_folder_read, .size = lh__disk_folder_size, .data = lh__disk_folder_data,   \
+    .list = lh__disk_folder_list, .make_folder = lh__disk_folder_make
 
 #endif

@@ -9,6 +9,7 @@
 
 #define LH__WAL_FOLDER         "wal"
 #define LH__WAL_HEADER_BYTES   4096u /* of a segment: whole pages and sectors */
+#define LH__WAL_ZEROS_BYTES    4096u /* looked at at once for being nothing but zeros */
 #define LH__WAL_PATH_BYTES     64u
 #define LH__WAL_SYNCED_UNIT    8u /* of struct lh__wal_record.synced; records begin at multiples */
 #define LH__WAL_NAME_DIGITS    16
@@ -78,6 +79,8 @@ LH_MUST_USE int lh__wal_reader_at(struct lh__wal_reader *reader, uint64_t offset
 LH_MUST_USE int lh__wal_reader_record(struct lh__wal_reader *reader, uint64_t offset,
                                       struct lh__wal_record *record, const void **payload,
                                       bool *is_good);
+/* Moves `offset` on over whole blocks of zeros from a multiple of LH__WAL_ZEROS_BYTES. */
+LH_MUST_USE int lh__wal_reader_skip_zeros(struct lh__wal_reader *reader, uint64_t *offset);
 void lh__wal_reader_close(struct lh__wal_reader *reader); /* the file; the window stays */
 void lh__wal_reader_deinit(struct lh__wal_reader *reader);
 

@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW_BYTES (256u << 10)
-#define ZEROS_BYTES  4096u /* looked at at once for being nothing but zeros */
+#define WINDOW_BYTES (1u << 20) /* records of large batches fit: none is read twice */
 
 int lh__wal_reader_open(struct lh__wal_reader *reader, const char *path)
 {
@@ -111,19 +110,32 @@ static bool is_plausible(const struct lh__wal_reader *reader, uint64_t offset,
            record->lsn >= lsn_least && synced >= LH__WAL_HEADER_BYTES && synced <= offset;
 }
 
-/* No record begins in zeros, for its length is in its first 8 bytes; and a segment that was
- * allocated ahead is full of them. */
-static int skip_zeros(struct lh__wal_reader *reader, uint64_t *offset)
+static bool is_zero(const char *bytes, size_t len)
 {
-    while (*offset % ZEROS_BYTES == 0 && *offset + ZEROS_BYTES <= reader->bytes) {
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+/* The file system knows what of a segment was allocated ahead and never written, but may take
+ * blocks of zeros for written: those are read. */
+int lh__wal_reader_skip_zeros(struct lh__wal_reader *reader, uint64_t *offset)
+{
+    while (*offset % LH__WAL_ZEROS_BYTES == 0 && *offset + LH__WAL_ZEROS_BYTES <= reader->bytes) {
         const void *bytes;
-        int result = lh__wal_reader_at(reader, *offset, ZEROS_BYTES, &bytes);
+        uint64_t data;
+        int result = lh_disk_data(reader->disk, reader->file, *offset, &data);
         if (result != 0)
             return result;
-        const char *first = bytes;
-        if (*first != 0 || memcmp(first, first + 1, ZEROS_BYTES - 1) != 0)
+        data = data < reader->bytes ? data : reader->bytes;
+        if (data - *offset >= LH__WAL_ZEROS_BYTES) {
+            *offset = data / LH__WAL_ZEROS_BYTES * LH__WAL_ZEROS_BYTES;
+            continue;
+        }
+        result = lh__wal_reader_at(reader, *offset, LH__WAL_ZEROS_BYTES, &bytes);
+        if (result != 0)
+            return result;
+        if (!is_zero(bytes, LH__WAL_ZEROS_BYTES))
             return 0;
-        *offset += ZEROS_BYTES;
+        *offset += LH__WAL_ZEROS_BYTES;
     }
     return 0;
 }
@@ -138,7 +150,8 @@ int lh__wal_reader_scan(struct lh__wal_reader *reader, uint64_t bad_offset, uint
         struct lh__wal_record record;
         const void *bytes;
         bool is_good = false;
-        int result = skip_zeros(reader, &offset);
+        /* No record begins in zeros, for its length is in its first 8 bytes. */
+        int result = lh__wal_reader_skip_zeros(reader, &offset);
         if (result != 0)
             return result;
         if (offset + sizeof record > reader->bytes)

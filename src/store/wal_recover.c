@@ -156,16 +156,15 @@ static void corrupt(struct recovery *r, size_t segment, uint64_t offset, const c
 static int is_blank(struct recovery *r, bool *blank)
 {
     const char *bytes;
-    *blank = true;
-    for (uint64_t at = 0; at < r->reader.bytes && *blank; at += LH__WAL_HEADER_BYTES) {
-        uint64_t left = r->reader.bytes - at;
-        size_t len = left < LH__WAL_HEADER_BYTES ? (size_t)left : LH__WAL_HEADER_BYTES;
-        int result = lh__wal_reader_at(&r->reader, at, len, (const void **)&bytes);
-        if (result != 0)
-            return result;
-        *blank = bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-    }
-    return 0;
+    uint64_t at = 0;
+    int result = lh__wal_reader_skip_zeros(&r->reader, &at);
+    uint64_t left = r->reader.bytes - at;
+    *blank = result == 0 && left < LH__WAL_ZEROS_BYTES;
+    if (!*blank || left == 0)
+        return result;
+    result = lh__wal_reader_at(&r->reader, at, (size_t)left, (const void **)&bytes);
+    *blank = result == 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, (size_t)left - 1) == 0;
+    return result;
 }
 
 /* Reads the header and the first record of an open segment. */

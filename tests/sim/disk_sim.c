@@ -370,6 +370,28 @@ static int sim_size(struct lh_disk *disk, int file, uint64_t *bytes)
     return 0;
 }
 
+/* As file systems do it: in whole blocks. */
+static int sim_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at)
+{
+    struct lh_sim_disk *sim = (struct lh_sim_disk *)disk;
+    struct sim_handle *handle;
+    int rc = -EBADF;
+    pthread_mutex_lock(&sim->lock);
+    handle = sim_handle(sim, file);
+    if (sim->crashed) {
+        rc = -EIO;
+    } else if (handle != NULL) {
+        const struct lh_sim_bytes *seen = lh_sim_state_file(&sim->state, handle->file)->seen;
+        uint64_t byte = offset;
+        while (byte < seen->size && seen->at[byte] == 0)
+            byte++;
+        *at = byte / 4096 * 4096 > offset && byte < seen->size ? byte / 4096 * 4096 : byte;
+        rc = 0;
+    }
+    pthread_mutex_unlock(&sim->lock);
+    return rc;
+}
+
 static int sim_list(struct lh_disk *disk, const char *folder,
                     void (*each)(const char *name, uint64_t bytes, void *arg), void *arg)
 {
@@ -434,6 +456,7 @@ static const struct lh_disk_calls sim_calls = {
     .close = sim_close,
     .read = sim_read,
     .size = sim_size,
+    .data = sim_data,
     .list = sim_list,
     .make_folder = sim_make_folder,
 };

@@ -1,6 +1,8 @@
 /* Every kernel set that this processor has against the scalar one. */
 #include "graph_testing.h"
 
+#include <float.h>
+
 #define LENGTH_MAX 2048u
 
 typedef void kernel_check(const struct lh__kernels *kernels, uint64_t *random);
@@ -98,11 +100,37 @@ static void hamming_kernels_agree_exactly(void **state)
     for_each_set(check_signs, __func__);
 }
 
+/* Also of nothing but zeros, of the largest and the smallest numbers, and of what is not finite. */
+static void check_norms(const struct lh__kernels *kernels, uint64_t *random)
+{
+    static const float odd[] = {0.0f, FLT_MAX, FLT_TRUE_MIN, INFINITY};
+    static float row[LENGTH_MAX];
+    for (uint32_t dimension = 1; dimension <= LENGTH_MAX; dimension += dimension < 140 ? 1 : 101) {
+        for (uint32_t kind = 0; kind < 5; kind++) {
+            double squares = 0;
+            for (uint32_t i = 0; i < dimension; i++) {
+                row[i] = kind < 4 ? odd[kind] : testing_uniform(random);
+                squares += (double)row[i] * row[i];
+            }
+            double norm = kernels->norm(row, dimension);
+            double scalar = lh__kernels_scalar.norm(row, dimension);
+            assert_memory_equal(&norm, &scalar, sizeof norm);
+            assert_true(norm == sqrt(squares) || fabs(norm / sqrt(squares) - 1.0) < 1e-12);
+        }
+    }
+}
+
+static void norms_have_the_same_bits_in_every_set(void **state)
+{
+    (void)state;
+    for_each_set(check_norms, __func__);
+}
+
 static void check_rotation(const struct lh__kernels *kernels, uint64_t *random)
 {
     static float row[LENGTH_MAX], scalar[LENGTH_MAX];
     static uint32_t signs[LENGTH_MAX];
-    static int8_t code[LENGTH_MAX];
+    static int8_t code[LENGTH_MAX + 1], scalar_code[LENGTH_MAX];
     for (uint32_t dimension = LH__FLAT_DIMENSIONS + 1; dimension <= LENGTH_MAX;
          dimension += dimension < 140 ? 1 : 101) {
         double before = 0, after = 0;
@@ -113,12 +141,16 @@ static void check_rotation(const struct lh__kernels *kernels, uint64_t *random)
         }
         kernels->rotate(row, dimension, signs);
         lh__kernels_scalar.rotate(scalar, dimension, signs);
+        assert_memory_equal(row, scalar, dimension * sizeof *row);
         for (uint32_t i = 0; i < dimension; i++) {
-            assert_true(near(row[i], scalar[i], 1.0f));
             after += (double)row[i] * row[i];
         }
         assert_true(fabs(before - after) <= 1e-4 * before);
+        code[dimension] = 99;
         kernels->quantise(row, dimension, 50.0f, code);
+        lh__kernels_scalar.quantise(row, dimension, 50.0f, scalar_code);
+        assert_memory_equal(code, scalar_code, dimension);
+        assert_int_equal(code[dimension], 99);
         for (uint32_t i = 0; i < dimension; i++) {
             float exact = fmaxf(-127.0f, fminf(127.0f, row[i] * 50.0f));
             assert_true(fabsf((float)code[i] - exact) <= 0.501f);
@@ -126,10 +158,46 @@ static void check_rotation(const struct lh__kernels *kernels, uint64_t *random)
     }
 }
 
-static void rotation_keeps_lengths_and_agrees(void **state)
+/* The transform by its definition: the sum over the signs of common bits. */
+static void check_transform(const struct lh__kernels *kernels, uint64_t *random)
+{
+    static float row[1024];
+    static double expected[1024], once[1024];
+    static uint32_t signs[1024];
+    for (uint32_t length = 32; length <= 1024; length *= 2) {
+        for (uint32_t i = 0; i < length; i++) {
+            row[i] = testing_uniform(random);
+            signs[i] = (uint32_t)testing_random(random);
+            expected[i] = row[i];
+        }
+        for (uint32_t round = 0; round < 2; round++) {
+            memcpy(once, expected, sizeof once);
+            for (uint32_t i = 0; i < length; i++) {
+                expected[i] = 0;
+                for (uint32_t j = 0; j < length; j++) {
+                    bool minus = ((signs[j] << round) & 0x80000000u) != 0;
+                    minus ^= __builtin_parity(i & j);
+                    expected[i] += (minus ? -once[j] : once[j]) / sqrt(length);
+                }
+            }
+        }
+        kernels->rotate(row, length, signs);
+        for (uint32_t i = 0; i < length; i++) {
+            assert_true(fabs(row[i] - expected[i]) <= 1e-5);
+        }
+    }
+}
+
+static void rotation_has_the_same_bits_in_every_set(void **state)
 {
     (void)state;
     for_each_set(check_rotation, __func__);
+}
+
+static void rotation_is_two_rounds_of_signs_and_hadamard(void **state)
+{
+    (void)state;
+    for_each_set(check_transform, __func__);
 }
 
 static void check_pool(const struct lh__kernels *kernels, uint64_t *random)
@@ -201,7 +269,9 @@ int main(void)
         cmocka_unit_test(float_kernels_agree_at_every_length),
         cmocka_unit_test(code_kernels_agree_exactly),
         cmocka_unit_test(hamming_kernels_agree_exactly),
-        cmocka_unit_test(rotation_keeps_lengths_and_agrees),
+        cmocka_unit_test(norms_have_the_same_bits_in_every_set),
+        cmocka_unit_test(rotation_has_the_same_bits_in_every_set),
+        cmocka_unit_test(rotation_is_two_rounds_of_signs_and_hadamard),
         cmocka_unit_test(pools_hold_the_nearest_in_order),
         cmocka_unit_test(a_graph_works_on_every_set),
     };
