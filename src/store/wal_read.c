@@ -43,6 +43,12 @@ void lh__wal_reader_deinit(struct lh__wal_reader *reader)
     reader->window_cap = reader->window_len = 0;
 }
 
+static bool is_in_window(const struct lh__wal_reader *reader, uint64_t offset, size_t len)
+{
+    return offset >= reader->window_at && offset - reader->window_at <= reader->window_len &&
+           len <= reader->window_len - (offset - reader->window_at);
+}
+
 int lh__wal_reader_at(struct lh__wal_reader *reader, uint64_t offset, size_t len,
                       const void **bytes)
 {
@@ -50,8 +56,7 @@ int lh__wal_reader_at(struct lh__wal_reader *reader, uint64_t offset, size_t len
     size_t got = 0;
     int result;
     assert(offset <= reader->bytes && len <= reader->bytes - offset);
-    if (offset >= reader->window_at && offset - reader->window_at <= reader->window_len &&
-        len <= reader->window_len - (offset - reader->window_at)) {
+    if (is_in_window(reader, offset, len)) {
         *bytes = reader->window + (offset - reader->window_at);
         return 0;
     }
@@ -115,22 +120,23 @@ static bool is_zero(const char *bytes, size_t len)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
-/* The file system knows what of a segment was allocated ahead and never written, but may take
- * blocks of zeros for written: those are read. */
+/* The file system knows what of a segment was allocated ahead and never written; it may take blocks
+ * of zeros for written, and those are read. It is asked before it is made to read. */
 int lh__wal_reader_skip_zeros(struct lh__wal_reader *reader, uint64_t *offset)
 {
     while (*offset % LH__WAL_ZEROS_BYTES == 0 && *offset + LH__WAL_ZEROS_BYTES <= reader->bytes) {
         const void *bytes;
-        uint64_t data;
-        int result = lh_disk_data(reader->disk, reader->file, *offset, &data);
-        if (result != 0)
-            return result;
+        uint64_t data = *offset;
+        int result = 0;
+        if (!is_in_window(reader, *offset, LH__WAL_ZEROS_BYTES))
+            result = lh_disk_data(reader->disk, reader->file, *offset, &data);
         data = data < reader->bytes ? data : reader->bytes;
-        if (data - *offset >= LH__WAL_ZEROS_BYTES) {
+        if (result == 0 && data - *offset >= LH__WAL_ZEROS_BYTES) {
             *offset = data / LH__WAL_ZEROS_BYTES * LH__WAL_ZEROS_BYTES;
             continue;
         }
-        result = lh__wal_reader_at(reader, *offset, LH__WAL_ZEROS_BYTES, &bytes);
+        if (result == 0)
+            result = lh__wal_reader_at(reader, *offset, LH__WAL_ZEROS_BYTES, &bytes);
         if (result != 0)
             return result;
         if (!is_zero(bytes, LH__WAL_ZEROS_BYTES))

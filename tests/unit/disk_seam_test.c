@@ -186,6 +186,34 @@ static void allocating_grows_and_keeps(void **state)
     lh_disk_close(disk, file);
 }
 
+/* Everything up to where data is said to be is zero, and no byte of the data is behind it. */
+static void what_is_passed_over_as_no_data_is_zero(void **state)
+{
+    enum { BYTES = 1 << 20, BLOCK = 65536, PLACE = 9 * BLOCK + 100 };
+    struct lh_disk *disk = disk_of(state);
+    int file = disk_make_file(disk, "a", "data");
+    char *bytes = malloc(BYTES);
+    struct lh_disk_op ops[2] = {disk_allocate(file, BYTES, 0), disk_write(file, "late", 4, PLACE)};
+    size_t have = 0;
+    uint64_t at = 99;
+    assert_non_null(bytes);
+    assert_int_equal(disk_do(disk, ops, 2), 0);
+    assert_int_equal(lh_disk_read(disk, file, bytes, BYTES, 0, &have), 0);
+    assert_int_equal(have, BYTES);
+    for (uint64_t offset = 0; offset < BYTES; offset += BLOCK / 2) {
+        assert_int_equal(lh_disk_data(disk, file, offset, &at), 0);
+        assert_true(at >= offset && at <= BYTES);
+        for (uint64_t i = offset; i < at; i++)
+            assert_int_equal(bytes[i], 0);
+    }
+    assert_int_equal(lh_disk_data(disk, file, 0, &at), 0);
+    assert_int_equal(at, 0);
+    assert_int_equal(lh_disk_data(disk, file, PLACE + 2, &at), 0);
+    assert_int_equal(at, PLACE + 2);
+    lh_disk_close(disk, file);
+    free(bytes);
+}
+
 static void failure_case(struct lh_disk *disk, struct lh_disk_op failing, int error)
 {
     struct lh_disk_op ops[3] = {disk_sync_folder("."), failing, disk_unlink("keep")};
@@ -559,6 +587,7 @@ int main(void)
         ON_ALL(unlinking_what_is_not_there_fails_nothing),
         ON_ALL(a_write_in_parts_is_whole_before_the_chain_goes_on),
         ON_ALL(allocating_grows_and_keeps),
+        ON_ALL(what_is_passed_over_as_no_data_is_zero),
         ON_ALL(every_kind_that_fails_cancels_what_is_behind_it),
         ON_ALL(a_folder_that_is_missing_fails_in_its_turn_and_only_until_it_is_made),
         ON_ALL(many_chains_at_once_keep_their_order),
