@@ -1,9 +1,10 @@
 /* A graph out of tables that were read from a file. The owner of the graph runs it.
  *
- * Nothing in the tables is believed. Three passes over the nodes: levels, rows and links are
- * checked, and codes, in-degrees, free slots and the table of linked nodes are made from them; then
- * each copy is hung on the node that it names; then the lists of copies are walked, as a circle of
- * them would belong to no linked node.
+ * Nothing in the tables is believed. Four passes over the nodes: levels and rows are checked, and
+ * codes and free slots are made from them; then links, in a pass that touches little else, so that
+ * it stays in the cache, with in-degrees and the table of linked nodes; then each copy is hung on
+ * the node that it names; then the lists of copies are walked, as a circle of them would belong to
+ * no linked node.
  *
  * What a file may say although this graph would not: other levels than the seed draws, equal nodes
  * that are linked both, copies of what is not quite equal. Those are a matter of quality, and the
