@@ -351,7 +351,8 @@ def test_it_installs_serves_upgrades_and_goes(package, machine, tmp_path):
     assert not config.exists() and machine.path("/var/lib/lakehouse/vectors").exists()
 
     machine.dpkg("-i", machine.put(package))
-    shutil.rmtree(machine.path("/var/lib/lakehouse/vectors"))
+    for folder in ("vectors", "objects"):
+        shutil.rmtree(machine.path(f"/var/lib/lakehouse/{folder}"), ignore_errors=True)
     machine.dpkg("-P", "lakehouse")
     assert not machine.path("/var/lib/lakehouse").exists()
     assert not machine.path("/etc/lakehouse").exists()
