@@ -214,7 +214,7 @@ void lh_http_answer(struct lh_http_call *call, int status, const char *content_t
     call->answer_sent = body_len;
     lh__write(conn, lh_buf_str(&server->out), bodiless ? NULL : body, LH_STR(""));
     if (body != NULL) {
-        lh_buf_deinit(body);
+        lh_http_server_give_spare(server, body);
     }
     lh__answer_given(call);
 }

@@ -65,7 +65,7 @@ static void lh__conn_tls_flush(struct lh__conn *conn)
 
     if (out->len > 0) {
         lh__write_wire(conn, LH_STR(""), out, LH_STR(""));
-        lh_buf_deinit(out);
+        lh_http_server_give_spare(conn->server, out);
     }
 }
 

@@ -264,6 +264,11 @@ void lh_http_answer_begin(struct lh_http_call *call, int status, const char *con
 /* `piece` is taken: sent from where it lies, so that large ones (256 KiB to 1 MiB) cost no copy.
  * All pieces together must have the announced length. */
 void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece);
+/* Memory for the next piece, out of answers that are sent: a large buffer that is made anew costs a
+ * page fault for every 4 KiB. `piece` is empty; it stays so when there is none. Loop thread. */
+void lh_http_server_take_spare(struct lh_http_server *server, struct lh_buf *piece);
+/* The other way: kept for the next piece, or freed. */
+void lh_http_server_give_spare(struct lh_http_server *server, struct lh_buf *piece);
 /* All of it has been given; the call is over when it is sent. */
 void lh_http_answer_end(struct lh_http_call *call);
 /* It cannot be finished: the connection is cut so that the client sees that something is missing.

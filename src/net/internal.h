@@ -29,6 +29,9 @@
 #define LH__ANSWER_SMALL_BYTES  65536u     /* not refused for what other clients leave unread */
 #define LH__LINGER_IDLE_MS      2000u /* after our FIN: how long to wait for more or for theirs */
 #define LH__LINGER_TOTAL_MS     30000u
+#define LH__SPARES              32u    /* buffers kept for the next large answers */
+#define LH__SPARE_BYTES_MIN     65536u /* smaller ones cost nothing to make */
+#define LH__SPARE_BYTES_MAX     (2u << 20)
 #define LH__READY_ROUNDS        4u   /* of what is ready, before the sockets are looked at again */
 #define LH__CALLS_SPARE         64u  /* pooled for the next requests; about 5 KiB each */
 #define LH__CONNECTIONS_REFUSED 64u  /* being told 503; past them a connection is just closed */
@@ -199,8 +202,10 @@ struct lh_http_server {
     uint64_t request_id;
     uint64_t accept_error_ms; /* the last time it was logged */
     uint64_t date_s;
-    char date[32];                           /* "Sun, 06 Nov 1994 08:49:37 GMT" */
-    struct lh_buf out;                       /* the answer's header is put together here */
+    char date[32];     /* "Sun, 06 Nov 1994 08:49:37 GMT" */
+    struct lh_buf out; /* the answer's header is put together here */
+    struct lh_buf spares[LH__SPARES];
+    unsigned spare_count;
     struct lh__route_metrics *route_metrics; /* route_count + 1 */
     struct lh_counter *status_counters;
     struct lh_counter accepted;

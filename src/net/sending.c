@@ -50,7 +50,7 @@ void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece)
             lh__write(conn, LH_STR(""), piece, LH_STR(""));
         }
     }
-    lh_buf_deinit(piece);
+    lh_http_server_give_spare(conn->server, piece);
     if (!conn->feeding) {
         lh__server_ready(conn);
     }

@@ -22,13 +22,32 @@ size_t lh__write_queued(const struct lh__conn *conn)
     return uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
 }
 
+void lh_http_server_take_spare(struct lh_http_server *server, struct lh_buf *piece)
+{
+    assert(piece->len == 0);
+    if (piece->cap == 0 && server->spare_count > 0) {
+        *piece = lh_buf_take(&server->spares[--server->spare_count]); /* the one used last */
+    }
+}
+
+void lh_http_server_give_spare(struct lh_http_server *server, struct lh_buf *piece)
+{
+    if (piece->cap < LH__SPARE_BYTES_MIN || piece->cap > LH__SPARE_BYTES_MAX ||
+        server->spare_count == LH__SPARES || lh_buf_failed(piece)) {
+        lh_buf_deinit(piece);
+        return;
+    }
+    piece->len = 0;
+    server->spares[server->spare_count++] = lh_buf_take(piece);
+}
+
 static void lh__write_done(uv_write_t *req, int status)
 {
     struct lh__write *write = (struct lh__write *)(void *)req;
     struct lh__conn *conn = req->data;
 
     conn->server->answer_bytes -= write->body.cap;
-    lh_buf_deinit(&write->body);
+    lh_http_server_give_spare(conn->server, &write->body);
     free(write);
     if (status < 0) {
         conn->broken = true;
