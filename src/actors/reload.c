@@ -91,7 +91,6 @@ void lh_server_on_hangup(void *context)
     if (!reread_config(server, &config))
         return;
     lh_server_set_log_level(server, config);
-    lh_http_server_reload_tls(server->http);
     if (lh_access_reload(&server->access, config, &before, &error) != LH_OK) {
         say_kept(server, "secrets", &error);
     } else {
