@@ -667,6 +667,47 @@ def test_an_upstream_that_starts_again_is_found_again(start):
             wait_until(lambda: client.get("/readyz").status == 503)
 
 
+# ---- tokens ----
+
+PEER, ALL, SOME = "p" * 40, "a" * 40, "s" * 40
+
+
+def secrets_file(path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+    return f"gateway.secrets_path={path}"
+
+
+def bearer(token):
+    return {"Authorization": "Bearer " + token}
+
+
+def test_the_gateway_asks_for_tokens_and_brings_its_own(start, tmp_path):
+    behind = secrets_file(tmp_path / "behind.toml", "[[token]]\nname = \"gateway\"\n"
+                          f"token = \"{PEER}\"\nscopes = [\"admin\"]\n")
+    before = secrets_file(
+        tmp_path / "before.toml",
+        f"[[token]]\nname = \"all\"\ntoken = \"{ALL}\"\nscopes = [\"admin\"]\n"
+        f"[[token]]\nname = \"some\"\ntoken = \"{SOME}\"\nscopes = [\"admin\"]\n"
+        f"indexes = [\"mine\"]\n[peer]\ntoken = \"{PEER}\"\n")
+    vectord = start("gateway.bind=none", behind)
+    gateway = start(before, f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}",
+                    binds=["gateway"])
+    new = {"name": "mine", "dimension": 2}
+    with gateway.client() as client, Client(vectord.vectord_port) as direct:
+        assert client.post("/v1/vectors/index", new).status == 401
+        assert client.post("/v1/vectors/index", new, headers=bearer(PEER)).status == 401
+        assert direct.post("/v1/vectors/index", new, headers=bearer(ALL)).status == 401
+        assert client.post("/v1/vectors/index", new, headers=bearer(ALL)).status == 201
+        path = "/v1/vectors/index/"
+        assert client.get(path + "mine", headers=bearer(SOME)).status == 200
+        assert client.get(path + "other", headers=bearer(SOME)).status == 403
+        # Which index a body names, nobody looks at on its way.
+        for answer in (client.post("/v1/vectors/index", new, headers=bearer(SOME)),
+                       client.get("/v1/vectors/index", headers=bearer(SOME))):
+            assert (answer.status, answer.code) == (403, "forbidden")
+
+
 # ---- objects ----
 
 
