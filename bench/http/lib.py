@@ -84,6 +84,7 @@ class Server:
             os.path.join(build, "lakehoused"),
             "--set=gateway.bind=127.0.0.1:0",
             "--set=vectord.bind=127.0.0.1:0",
+            "--set=queryd.bind=127.0.0.1:0",
             f"--set=vectord.shards={shards}",
             *(f"--set={setting}" for setting in settings),
         ]

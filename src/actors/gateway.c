@@ -286,6 +286,10 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
             lh_http_server_finish(gateway->http);
         return;
     }
+    if (msg->type == LH_MSG_QUERY_PIECE) {
+        lh_queryd_on_piece(gateway->queryd, (struct lh_query_piece *)msg);
+        return;
+    }
     assert(msg->type == LH_MSG_REQUEST);
     if (request->stage == LH_STAGE_ADMIT) {
         lh_msg_queue_put(&gateway->waiting_answers, msg);
@@ -351,7 +355,10 @@ static void notify(struct lh_gateway *gateway)
 void lh_gateway_on_tick(void *context)
 {
     struct lh_gateway *gateway = context;
-    bool is_over = gateway->is_stopping && gateway->in_flight == 0;
+    if (gateway->queryd != NULL)
+        lh_queryd_on_tick(gateway->queryd, gateway->is_stopping);
+    bool is_over = gateway->is_stopping && gateway->in_flight == 0 &&
+                   (gateway->queryd == NULL || lh_queryd_is_idle(gateway->queryd));
     expire(gateway);
     notify(gateway);
     if (gateway->is_tick_out || gateway->tick.is_stop)

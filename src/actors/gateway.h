@@ -9,6 +9,7 @@
 #include "actors/notify.h"
 #include "actors/peer.h"
 #include "actors/proxy.h"
+#include "actors/queryd.h"
 #include "actors/vectord.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -26,6 +27,7 @@ struct lh_gateway {
     struct lh_gateway_options options;
     struct lh_http_server *http;
     struct lh_access *access;
+    struct lh_queryd *queryd; /* NULL: it is elsewhere */
     struct lh_decoder_actor *decoders;
     uint32_t decoder_count;
     uint32_t next_decoder;

@@ -201,6 +201,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
     }
     if (gateway->peer != NULL)
         append_peer(&out, gateway->peer);
+    if (gateway->queryd != NULL)
+        lh_queryd_metrics(gateway->queryd, &out);
     append_process(&out);
     lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

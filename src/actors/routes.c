@@ -65,6 +65,17 @@
 #define STATUS "{\"type\":\"object\",\"properties\":{\"status\":{\"type\":\"string\"}}}"
 
 #define VECTORD (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
+#define QUERYD  (LH_HTTP_GATEWAY | LH_HTTP_QUERYD)
+#define SQL                                                                                      \
+    "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
+    "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
+    ",\"timeout_ms\":" INTEGER "}}"
+#define ROWS                                                                                 \
+    "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"columns\":{"  \
+    "\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":"  \
+    "\"string\"},\"type\":{\"type\":\"string\"}}}},\"rows\":{\"type\":\"array\",\"items\":{" \
+    "\"type\":\"array\"}},\"row_count\":" INTEGER ",\"truncated\":{\"type\":\"boolean\"},"   \
+    "\"elapsed_ms\":{\"type\":\"number\"},\"statistics\":{\"type\":\"object\"}}}"
 
 const struct lh_route lh_routes[] = {
     {.method = LH_HTTP_GET,
@@ -237,6 +248,38 @@ const struct lh_route lh_routes[] = {
      .operation = "deleteItem",
      .summary = "Delete one item",
      .query = "durability",
+     .success = 204},
+    {.method = LH_HTTP_POST,
+     .pattern = "/sql",
+     .services = QUERYD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_ALL,
+     .handle = lh_handle_sql,
+     .operation = "query",
+     .summary = "Run one SELECT; the answer as JSON, NDJSON or CSV by Accept",
+     .request_json = SQL,
+     .response_json = ROWS,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/sql",
+     .services = QUERYD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_ALL,
+     .handle = lh_handle_sql_text,
+     .operation = "queryText",
+     .summary = "Run the SELECT in q",
+     .response_json = ROWS,
+     .query = "q",
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/sql/{query_id}",
+     .services = QUERYD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_ALL,
+     .handle = lh_handle_sql_cancel,
+     .operation = "cancelQuery",
+     .summary = "End a query that runs",
      .success = 204},
 };
 

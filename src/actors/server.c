@@ -246,6 +246,13 @@ static enum lh_status make_proxy(struct lh_server *server, const struct lh_confi
     return lh_proxy_init(&server->gateway.proxy, &options, config, error);
 }
 
+static enum lh_status make_queryd(struct lh_server *server, const struct lh_config *config,
+                                  struct lh_error *error)
+{
+    server->has_queryd = true;
+    return lh_queryd_init(&server->queryd, config, server->http, &server->log, error);
+}
+
 static void wire_gateway(struct lh_server *server)
 {
     server->gateway.http = server->http;
@@ -253,6 +260,7 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.decoders = server->decoders;
     server->gateway.decoder_count = server->decoder_count;
     server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
+    server->gateway.queryd = server->has_queryd ? &server->queryd : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
@@ -303,14 +311,20 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
     if (status == LH_OK)
         status = listen_on(server, config, LH_HTTP_VECTORD, error);
     if (status == LH_OK)
+        status = listen_on(server, config, LH_HTTP_QUERYD, error);
+    if (status == LH_OK)
         status = make_proxy(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_VECTORD)->is_here)
         status = make_vectord(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
+        status = make_queryd(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);
     if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
+    if (status == LH_OK && server->has_queryd)
+        status = lh_queryd_start(&server->queryd, error);
     if (status == LH_OK)
         log_start(server, config);
     if (status != LH_OK)
@@ -362,6 +376,8 @@ void lh_server_stop(struct lh_server *server)
         lh_persister_deinit(&server->persister);
         lh_recovery_deinit(&server->recovery);
     }
+    if (server->has_queryd)
+        lh_queryd_deinit(&server->queryd);
     if (server->http != NULL)
         lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);

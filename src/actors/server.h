@@ -19,9 +19,11 @@ struct lh_server {
     struct lh_vectord vectord;
     struct lh_persister persister; /* when `is_kept` */
     struct lh_recovery recovery;
-    struct lh_peer peer; /* when `has_peer` */
+    struct lh_queryd queryd; /* when `has_queryd` */
+    struct lh_peer peer;     /* when `has_peer` */
     bool is_kept;
     bool has_peer;
+    bool has_queryd;
     bool actors_made;
     struct lh_decoder_actor *decoders;
     struct lh_worker *workers;

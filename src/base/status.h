@@ -27,8 +27,11 @@ extern "C" {
     XX(KEY_NOT_FOUND, key_not_found, 404, "no object has this key")                               \
     XX(DATASET_NOT_FOUND, dataset_not_found, 404, "dataset not found")                            \
     XX(METHOD_NOT_ALLOWED, method_not_allowed, 405, "the route has no such method")               \
+    XX(NOT_ACCEPTABLE, not_acceptable, 406, "none of the media types that are accepted")          \
     XX(REQUEST_TIMEOUT, request_timeout, 408, "the request did not arrive in time")               \
     XX(INDEX_ALREADY_EXISTS, index_already_exists, 409, "an index of this name exists")           \
+    XX(CANCELLED, cancelled, 409, "the query was cancelled")                                      \
+    XX(QUERY_NOT_FOUND, query_not_found, 404, "no query of this id runs")                         \
     XX(LENGTH_REQUIRED, length_required, 411, "a Content-Length or chunked body is needed")       \
     XX(PRECONDITION_FAILED, precondition_failed, 412, "the object is not the one asked for")      \
     XX(BODY_TOO_LARGE, body_too_large, 413, "the body is larger than the limit")                  \

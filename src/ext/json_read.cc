@@ -192,6 +192,11 @@ extern "C" bool lh_json_is_object(struct lh_json value)
     return unpack(value).is_object();
 }
 
+extern "C" bool lh_json_is_array(struct lh_json value)
+{
+    return unpack(value).is_array();
+}
+
 extern "C" uint32_t lh_json_count(struct lh_json array)
 {
     uint32_t count = 0;

@@ -50,6 +50,7 @@ struct lh_json_iter lh_json_members(struct lh_json object);
 bool lh_json_member(struct lh_json_iter *iter, struct lh_str *name, struct lh_json *value);
 
 bool lh_json_is_object(struct lh_json value);
+bool lh_json_is_array(struct lh_json value);
 
 /* How many elements an array has; 0 for anything else. */
 uint32_t lh_json_count(struct lh_json array);

@@ -49,7 +49,8 @@ static enum lh_status refuse(struct walk *walk, struct lh_json node, const char 
     locate(walk, node);
     return lh_error_set(walk->error, LH_SQL_NOT_ALLOWED, "%s%s%.*s%s", what,
                         name.len > 0 ? " \"" : "", (int)(name.len < 64 ? name.len : 64),
-                        name.len > 0 ? name.ptr : "", name.len > 0 ? "\"" : "");
+                        name.len > 0 ? name.ptr : "",
+                        name.len > 0 ? "\" is not allowed" : ": not allowed");
 }
 
 static bool is_in(struct lh_str name, const char *const *names, size_t count)

@@ -109,63 +109,85 @@ static enum lh_status configure(duckdb_config config, const struct lh_sql_option
 }
 
 /* What can only be set once the instance is there, and last of all its lock. */
-static enum lh_status lock(struct lh_sql *sql, const struct lh_sql_options *options,
+static enum lh_status lock(duckdb_connection connection, const struct lh_sql_options *options,
                            struct lh_error *error)
 {
-    struct lh_sql_session *session;
     struct lh_buf text = LH_BUF_EMPTY;
-    enum lh_status status = lh_sql_session_create(sql, &session, error);
-    if (status != LH_OK)
-        return status;
     lh_buf_append_str(&text, LH_STR("SET allowed_directories=["));
     lh_sql_append_literal(&text, lh_str_of(options->folder));
     lh_buf_append_str(&text, LH_STR("]; SET enable_external_access=false; "
                                     "SET lock_configuration=true;"));
     lh_buf_append_char(&text, '\0');
-    status = lh_buf_failed(&text) ? lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory")
-                                  : lh_sql_execute(session, text.ptr, error);
+    enum lh_status status = lh_buf_failed(&text)
+                                ? lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory")
+                                : lh__sql_run(connection, text.ptr, error);
     lh_buf_deinit(&text);
-    lh_sql_session_destroy(session);
     return status;
 }
 
 static enum lh_status open_database(struct lh_sql *sql, duckdb_config config,
                                     struct lh_error *error)
 {
+    duckdb_connection connection;
     char *reason = NULL;
-    if (duckdb_open_ext(NULL, &sql->database, config, &reason) == DuckDBSuccess)
+    enum lh_status status;
+    if (duckdb_open_ext(NULL, &sql->database, config, &reason) != DuckDBSuccess) {
+        status = lh__sql_error(reason, NULL, error);
+        duckdb_free(reason);
+        sql->database = NULL;
+        return status == LH_INVALID_SQL ? LH_IO : status;
+    }
+    if (duckdb_connect(sql->database, &connection) == DuckDBSuccess) {
+        status = lock(connection, &sql->options, error);
+        duckdb_disconnect(&connection);
+    } else {
+        status = lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
+    }
+    if (status != LH_OK)
+        duckdb_close(&sql->database);
+    return status;
+}
+
+/* Under the mutex. */
+static enum lh_status open_once(struct lh_sql *sql, struct lh_error *error)
+{
+    duckdb_config config = NULL;
+    if (sql->database != NULL)
         return LH_OK;
-    enum lh_status status = lh__sql_error(reason, NULL, error);
-    duckdb_free(reason);
-    return status == LH_INVALID_SQL ? LH_IO : status;
+    if (duckdb_create_config(&config) != DuckDBSuccess)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for DuckDB");
+    enum lh_status status = configure(config, &sql->options, error);
+    if (status == LH_OK)
+        status = open_database(sql, config, error);
+    duckdb_destroy_config(&config);
+    return status;
 }
 
 enum lh_status lh_sql_open(const struct lh_sql_options *options, struct lh_sql **sql,
                            struct lh_error *error)
 {
-    duckdb_config config = NULL;
     struct lh_sql *made = calloc(1, sizeof *made);
-    enum lh_status status = LH_OUT_OF_MEMORY;
-    if (made == NULL || duckdb_create_config(&config) != DuckDBSuccess)
-        lh_error_set(error, status, "not enough memory for DuckDB");
-    else
-        status = configure(config, options, error);
-    if (status == LH_OK)
-        status = open_database(made, config, error);
-    if (config != NULL)
-        duckdb_destroy_config(&config);
-    if (status == LH_OK)
-        status = lock(made, options, error);
-    if (status == LH_OK)
-        *sql = made;
-    else if (made != NULL)
+    if (made == NULL)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for DuckDB");
+    pthread_mutex_init(&made->opening, NULL);
+    made->options = *options;
+    made->options.folder = made->folder = strdup(options->folder);
+    made->options.spill_folder = made->spill_folder = strdup(options->spill_folder);
+    if (made->folder == NULL || made->spill_folder == NULL) {
         lh_sql_close(made);
-    return status;
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for DuckDB");
+    }
+    *sql = made;
+    return LH_OK;
 }
 
 void lh_sql_close(struct lh_sql *sql)
 {
-    duckdb_close(&sql->database);
+    if (sql->database != NULL)
+        duckdb_close(&sql->database);
+    pthread_mutex_destroy(&sql->opening);
+    free(sql->folder);
+    free(sql->spill_folder);
     free(sql);
 }
 
@@ -178,13 +200,20 @@ enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session *
     if (made == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for a session");
     made->sql = sql;
+    pthread_mutex_lock(&sql->opening);
+    enum lh_status status = open_once(sql, error);
+    pthread_mutex_unlock(&sql->opening);
+    if (status != LH_OK) {
+        free(made);
+        return status;
+    }
     if (duckdb_connect(sql->database, &made->connection) != DuckDBSuccess) {
         free(made);
         return lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
     }
     if (duckdb_prepare(made->connection, "SELECT json_serialize_sql($1::VARCHAR)",
                        &made->serialize) != DuckDBSuccess) {
-        enum lh_status status = lh__sql_error(duckdb_prepare_error(made->serialize), NULL, error);
+        status = lh__sql_error(duckdb_prepare_error(made->serialize), NULL, error);
         lh_sql_session_destroy(made);
         return status;
     }
@@ -199,13 +228,18 @@ void lh_sql_session_destroy(struct lh_sql_session *session)
     free(session);
 }
 
-enum lh_status lh_sql_execute(struct lh_sql_session *session, const char *text,
-                              struct lh_error *error)
+enum lh_status lh__sql_run(duckdb_connection connection, const char *text, struct lh_error *error)
 {
     duckdb_result result;
     enum lh_status status = LH_OK;
-    if (duckdb_query(session->connection, text, &result) != DuckDBSuccess)
+    if (duckdb_query(connection, text, &result) != DuckDBSuccess)
         status = lh__sql_error(duckdb_result_error(&result), NULL, error);
     duckdb_destroy_result(&result);
     return status;
+}
+
+enum lh_status lh_sql_execute(struct lh_sql_session *session, const char *text,
+                              struct lh_error *error)
+{
+    return lh__sql_run(session->connection, text, error);
 }

@@ -25,7 +25,8 @@ struct lh_sql_options {
 /* The library's version, "1.5.5"; NULL in a build without it. */
 const char *lh_sql_version(void);
 
-/* About 20 ms and 30 MB. LH_OUT_OF_MEMORY, LH_IO. */
+/* DuckDB itself opens with the first session: that takes about 20 ms and 30 MB. LH_OUT_OF_MEMORY.
+ */
 LH_MUST_USE enum lh_status lh_sql_open(const struct lh_sql_options *options, struct lh_sql **sql,
                                        struct lh_error *error);
 /* After its sessions. */

@@ -5,9 +5,14 @@
 #include "base/metrics.h"
 #include "sql/sql.h"
 #include <duckdb.h>
+#include <pthread.h>
 
 struct lh_sql {
-    duckdb_database database;
+    pthread_mutex_t opening;  /* sessions of several threads may be the first */
+    duckdb_database database; /* NULL: not open yet */
+    char *folder;
+    char *spill_folder;
+    struct lh_sql_options options; /* with the two above */
 };
 
 struct lh_sql_session {
@@ -36,6 +41,10 @@ struct lh_sql_query {
 
 /* What DuckDB's error (JSON, see instance.c) means, into `error` and, when not NULL, `fault`. */
 enum lh_status lh__sql_error(const char *text, struct lh_sql_fault *fault, struct lh_error *error);
+
+/* Runs statements to their end. */
+LH_MUST_USE enum lh_status lh__sql_run(duckdb_connection connection, const char *text,
+                                       struct lh_error *error);
 
 /* Whether somebody wants the session's query to end; says so. */
 bool lh__sql_is_interrupted(const struct lh_sql_session *session, struct lh_error *error);

@@ -205,12 +205,15 @@ class Index:
                 return
 
 
+SERVICES = ("gateway", "vectord", "queryd")
+
+
 class Server:
     """Started by the constructor, ready when it returns; stop() in order, kill() otherwise.
 
     Its log goes to a file, so that a server that logs much never waits for a reader."""
 
-    def __init__(self, *sets, prepare=None, env=None, config=None, binds=("gateway", "vectord")):
+    def __init__(self, *sets, prepare=None, env=None, config=None, binds=SERVICES):
         self.log = tempfile.TemporaryFile()
         command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
         if config is not None:
@@ -325,7 +328,7 @@ class SplitServer:
         self.vectord_port = self.vectord.vectord_port
         try:
             self.gateway = Server(
-                f"gateway.vectord_url=http://127.0.0.1:{self.vectord_port}", binds=("gateway",)
+                f"gateway.vectord_url=http://127.0.0.1:{self.vectord_port}", binds=("gateway", "queryd")
             )
         except BaseException:
             self.vectord.kill()

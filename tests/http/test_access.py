@@ -305,7 +305,7 @@ def test_an_unknown_caller_s_stream_is_not_read(server):
 
 def run(*sets, seconds=20):
     command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
-    for setting in ("vectord.bind=127.0.0.1:0", *sets):
+    for setting in ("vectord.bind=127.0.0.1:0", "queryd.bind=127.0.0.1:0", *sets):
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     return done.returncode, done.stderr

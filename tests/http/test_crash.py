@@ -429,7 +429,8 @@ def test_a_read_only_disk_refuses_changes_until_it_is_writable(small_disk):
 def start_that_fails(folder, prepare=None):
     done = subprocess.run(
         [os.environ["LAKEHOUSED"], "--set", f"vectord.data_dir={folder}",
-         "--set", "gateway.bind=127.0.0.1:0", "--set", "vectord.bind=127.0.0.1:0"],
+         "--set", "gateway.bind=127.0.0.1:0", "--set", "vectord.bind=127.0.0.1:0",
+         "--set", "queryd.bind=127.0.0.1:0"],
         capture_output=True, timeout=60, preexec_fn=prepare,
     )  # fmt: skip
     return done.returncode, done.stderr.decode()

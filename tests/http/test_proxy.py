@@ -69,10 +69,10 @@ def keeper(requests, *answer, **options):
 
 def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path):
     vectord = start("gateway.bind=none")
-    assert set(vectord.ports) == {"vectord"}
+    assert set(vectord.ports) == {"vectord", "queryd"}
     gateway = start(f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}",
-                    f"vectord.data_dir={tmp_path}/data", binds=["gateway"])
-    assert set(gateway.ports) == {"gateway"}
+                    f"vectord.data_dir={tmp_path}/data", binds=["gateway", "queryd"])
+    assert set(gateway.ports) == {"gateway", "queryd"}
     assert not (tmp_path / "data").exists()
     with gateway.client() as client:
         index = client.create("words", 2)
@@ -88,7 +88,7 @@ def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path
 def test_a_bind_that_is_set_is_opened_beside_the_proxy(start):
     vectord = start("gateway.bind=none")
     both = start(f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}")
-    assert set(both.ports) == {"gateway", "vectord"}
+    assert set(both.ports) == {"gateway", "vectord", "queryd"}
     with both.client() as far, Client(both.vectord_port) as near:
         far.create("far", 2)
         near.create("near", 2)
