@@ -56,8 +56,9 @@ struct lh_disk_op {
 
 enum lh_disk_open {
     LH_DISK_OPEN_READ,
-    LH_DISK_OPEN_NEW,  /* for writing; an older one of that name is emptied first */
-    LH_DISK_OPEN_REUSE /* for writing; must be there, and keeps its bytes */
+    LH_DISK_OPEN_READ_EXACT, /* for reading; nothing is read ahead of what is asked for */
+    LH_DISK_OPEN_NEW,        /* for writing; an older one of that name is emptied first */
+    LH_DISK_OPEN_REUSE       /* for writing; must be there, and keeps its bytes */
 };
 
 struct lh_disk;

@@ -256,15 +256,18 @@ void lh__disk_folder_wake(struct lh_disk *disk)
 int lh__disk_folder_open(struct lh_disk *disk, const char *path, enum lh_disk_open how, int *file)
 {
     struct lh__disk_folder *folder = (struct lh__disk_folder *)disk;
-    int flags = how == LH_DISK_OPEN_READ  ? O_RDONLY
-                : how == LH_DISK_OPEN_NEW ? O_RDWR | O_CREAT | O_TRUNC
-                                          : O_RDWR;
+    static const int flags[] = {[LH_DISK_OPEN_READ] = O_RDONLY,
+                                [LH_DISK_OPEN_READ_EXACT] = O_RDONLY,
+                                [LH_DISK_OPEN_NEW] = O_RDWR | O_CREAT | O_TRUNC,
+                                [LH_DISK_OPEN_REUSE] = O_RDWR};
     int fd;
     do
-        fd = openat(folder->root, path, flags | O_CLOEXEC, 0600);
+        fd = openat(folder->root, path, flags[how] | O_CLOEXEC, 0600);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -errno;
+    if (how == LH_DISK_OPEN_READ_EXACT)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* a hint */
     *file = fd;
     return 0;
 }

@@ -16,7 +16,9 @@ int lh__wal_reader_open(struct lh__wal_reader *reader, const char *path)
 {
     int result;
     assert(reader->file < 0);
-    result = lh_disk_open(reader->disk, path, LH_DISK_OPEN_READ, &reader->file);
+    /* Exact: blocks that were allocated and never written would, once read ahead, be told as data
+     * from then on, and each piece of them that is read makes the next. */
+    result = lh_disk_open(reader->disk, path, LH_DISK_OPEN_READ_EXACT, &reader->file);
     if (result != 0) {
         reader->file = -1;
         return result;

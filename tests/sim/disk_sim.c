@@ -315,7 +315,8 @@ static int sim_open(struct lh_disk *disk, const char *path, enum lh_disk_open ho
     pthread_mutex_lock(&sim->lock);
     sim->handles =
         sim_room(sim->handles, sim->handle_count, &sim->handle_room, sizeof *sim->handles);
-    sim->handles[sim->handle_count] = (struct sim_handle){number, how != LH_DISK_OPEN_READ};
+    sim->handles[sim->handle_count] =
+        (struct sim_handle){number, how == LH_DISK_OPEN_NEW || how == LH_DISK_OPEN_REUSE};
     *file = SIM_HANDLE_FIRST + (int)sim->handle_count++;
     lh_sim_state_file(&sim->state, number)->handles++;
     pthread_mutex_unlock(&sim->lock);

@@ -214,6 +214,32 @@ static void what_is_passed_over_as_no_data_is_zero(void **state)
     free(bytes);
 }
 
+/* Where the file system tells what was never written, reading what is before it does not change
+ * that: else the end of a log would be read at each start for its having been read before. */
+static void reading_exactly_leaves_what_is_behind_as_it_was(void **state)
+{
+    enum { BYTES = 8 << 20, READ = 1 << 20 };
+    struct lh_disk *disk = disk_of(state);
+    int file = disk_make_file(disk, "a", "data");
+    struct lh_disk_op ops[2] = {disk_allocate(file, BYTES, 0), disk_sync(file)};
+    char *bytes = malloc(READ);
+    size_t have = 0;
+    uint64_t before = 0, after = 0;
+    assert_non_null(bytes);
+    assert_int_equal(disk_do(disk, ops, 2), 0);
+    lh_disk_close(disk, file);
+    assert_int_equal(lh_disk_open(disk, "a", LH_DISK_OPEN_READ_EXACT, &file), 0);
+    assert_int_equal(lh_disk_data(disk, file, 2 * READ, &before), 0);
+    for (uint64_t offset = 0; offset < 2 * READ; offset += READ) {
+        assert_int_equal(lh_disk_read(disk, file, bytes, READ, offset, &have), 0);
+        assert_int_equal(have, READ);
+    }
+    assert_int_equal(lh_disk_data(disk, file, 2 * READ, &after), 0);
+    assert_int_equal(after, before);
+    lh_disk_close(disk, file);
+    free(bytes);
+}
+
 static void failure_case(struct lh_disk *disk, struct lh_disk_op failing, int error)
 {
     struct lh_disk_op ops[3] = {disk_sync_folder("."), failing, disk_unlink("keep")};
@@ -588,6 +614,7 @@ int main(void)
         ON_ALL(a_write_in_parts_is_whole_before_the_chain_goes_on),
         ON_ALL(allocating_grows_and_keeps),
         ON_ALL(what_is_passed_over_as_no_data_is_zero),
+        ON_ALL(reading_exactly_leaves_what_is_behind_as_it_was),
         ON_ALL(every_kind_that_fails_cancels_what_is_behind_it),
         ON_ALL(a_folder_that_is_missing_fails_in_its_turn_and_only_until_it_is_made),
         ON_ALL(many_chains_at_once_keep_their_order),
