@@ -53,7 +53,9 @@ const struct lh_config_key lh__config_keys[] = {
     LH_STRING("gateway", "vectord_url", "", LH_KEY_URL,
               LH_URL_NOTE "\n"
               "A bind of this process is no other one. A service in another process is not\n"
-              "started here, and takes no data_dir, unless its bind is set here as well."),
+              "started here, and takes no data_dir, unless its bind is set here as well.\n"
+              "With https:// its certificate must be trusted by the system's store, or by\n"
+              "SSL_CERT_FILE."),
     LH_INTEGER("gateway", "proxy_connections", "256", 1, 65535, 0,
                "Connections to each service in another process; past it requests wait."),
     LH_INTEGER("gateway", "proxy_waiting", "1024", 0, 1000000, 0,

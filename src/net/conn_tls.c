@@ -42,6 +42,11 @@ bool lh_http_server_reload_tls(struct lh_http_server *server)
     struct tm tm;
     time_t not_after;
 
+    if (lh__upstreams_reload_tls(server, &error) != LH_OK) {
+        lh_log_line(server->options.log, LH_LOG_ERROR, "the old certificate authorities stay",
+                    LH_LOG_TEXT("error", error.text));
+        return false;
+    }
     if (server->tls == NULL) {
         return true;
     }

@@ -133,8 +133,9 @@ LH_MUST_USE enum lh_status lh_http_server_listen(struct lh_http_server *server,
                                                  const struct lh_http_bind *bind,
                                                  struct lh_error *error);
 
-/* Reads certificate and key again, for connections to come; false when that failed: why is logged,
- * and the old ones stay. Nothing without TLS. Loop thread. */
+/* Reads certificate and key again, and the authorities that upstreams are checked against, for
+ * connections to come; false when that failed: why is logged, and the old ones stay. Loop thread.
+ */
 bool lh_http_server_reload_tls(struct lh_http_server *server);
 
 /* Runs the loop on the calling thread until stopped. */

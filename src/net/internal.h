@@ -214,7 +214,8 @@ struct lh_http_server {
     bool aborted; /* stopped twice */
     bool stopped; /* on_stopped has been called */
     bool finished;
-    struct lh__tls_context *tls; /* NULL: plain text on every port */
+    struct lh__tls_context *tls;          /* NULL: plain text on every port */
+    struct lh__tls_context *upstream_tls; /* NULL: no upstream speaks TLS */
     char read_buffer[LH__READ_BYTES];
     char plain_buffer[LH__TLS_PIECE_BYTES];  /* what was read, out of its records */
     char record_buffer[LH__TLS_PIECE_BYTES]; /* a short answer, for one record */
@@ -324,6 +325,9 @@ void lh__body_release(struct lh_http_call *call);
 
 /* ---- upstream.c ---- */
 
+/* Reads the certificate authorities for upstreams again, if any speaks TLS. */
+LH_MUST_USE enum lh_status lh__upstreams_reload_tls(struct lh_http_server *server,
+                                                    struct lh_error *error);
 /* Sends what the last turn of the loop has gathered for upstreams. */
 void lh__upstreams_flush(struct lh_http_server *server);
 /* At the server's end: fails what is in flight and closes every connection. */

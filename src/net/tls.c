@@ -40,7 +40,7 @@ struct lh__tls {
     struct lh_buf out;
     bool failed;
     bool ended; /* close_notify has been made */
-    char reason[96];
+    char reason[128];
 };
 
 /* ---- the BIO ---- */
@@ -358,9 +358,12 @@ static void lh__tls_fail(struct lh__tls *tls)
     long verified = SSL_get_verify_result(tls->ssl);
 
     tls->failed = true;
-    snprintf(tls->reason, sizeof tls->reason, "%s",
-             verified != X509_V_OK ? X509_verify_cert_error_string(verified)
-                                   : lh__tls_library_reason());
+    if (verified != X509_V_OK) {
+        snprintf(tls->reason, sizeof tls->reason, "its certificate is refused: %s",
+                 X509_verify_cert_error_string(verified));
+    } else {
+        snprintf(tls->reason, sizeof tls->reason, "%s", lh__tls_library_reason());
+    }
     ERR_clear_error();
 }
 

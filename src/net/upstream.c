@@ -21,14 +21,31 @@ static enum lh_status lh__upstream_parse(struct lh_upstream *upstream, struct lh
 {
     struct lh_config_url url = lh_config_split_url(lh_str_of(upstream->url));
 
-    if (url.is_tls) {
-        return lh_error_set(error, LH_CONFIG, "only http:// is implemented");
-    }
+    upstream->is_tls = url.is_tls;
     upstream->authority = url.authority;
     upstream->prefix = url.path;
     snprintf(upstream->port, sizeof upstream->port, "%u", (unsigned)url.address.port);
     upstream->host = strndup(url.address.host.ptr, url.address.host.len);
-    return upstream->host != NULL ? LH_OK : LH_OUT_OF_MEMORY;
+    return upstream->host != NULL
+               ? LH_OK
+               : lh_error_set(error, LH_OUT_OF_MEMORY, "no memory for an upstream");
+}
+
+static enum lh_status lh__upstreams_load_tls(struct lh_http_server *server, struct lh_error *error)
+{
+    struct lh__tls_context *context = NULL;
+    enum lh_status status = lh__tls_context_create_client(&context, error);
+
+    if (status == LH_OK) {
+        lh__tls_context_unref(server->upstream_tls); /* its connections keep it */
+        server->upstream_tls = context;
+    }
+    return status;
+}
+
+enum lh_status lh__upstreams_reload_tls(struct lh_http_server *server, struct lh_error *error)
+{
+    return server->upstream_tls != NULL ? lh__upstreams_load_tls(server, error) : LH_OK;
 }
 
 static void lh__upstream_free(struct lh_upstream *upstream)
@@ -60,6 +77,9 @@ enum lh_status lh_upstream_create(struct lh_http_server *server,
     } else {
         made->options.url = lh_str_of(made->url);
         status = lh__upstream_parse(made, error);
+    }
+    if (status == LH_OK && made->is_tls && server->upstream_tls == NULL) {
+        status = lh__upstreams_load_tls(server, error);
     }
     if (status != LH_OK) {
         lh__upstream_free(made);
@@ -132,6 +152,7 @@ void lh__upstreams_free(struct lh_http_server *server)
         server->upstreams = upstream->next;
         lh__upstream_free(upstream);
     }
+    lh__tls_context_unref(server->upstream_tls);
 }
 
 void lh__upstreams_flush(struct lh_http_server *server)

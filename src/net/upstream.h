@@ -2,7 +2,9 @@
  * connections that are kept between requests.
  *
  * Loop thread only. Redirects are not followed and the environment's proxies not used: what is
- * configured is who is asked. An upstream belongs to its server and ends with it. */
+ * configured is who is asked. An upstream belongs to its server and ends with it. One with https://
+ * must have a certificate for the URL's name or address, from an authority that the system trusts,
+ * or SSL_CERT_FILE and SSL_CERT_DIR. */
 #ifndef LH_NET_UPSTREAM_H
 #define LH_NET_UPSTREAM_H
 
@@ -15,10 +17,10 @@ struct lh__head; /* net/guard.h; for this folder */
 
 struct lh_upstream_options {
     const char *name;            /* for errors: "vectord" */
-    struct lh_str url;           /* http://host:port, perhaps with a path before every target */
+    struct lh_str url;           /* http:// or https://, perhaps with a path before every target */
     uint32_t connections_max;    /* open at once; past it exchanges wait */
     uint32_t waiting_max;        /* exchanges that wait; past it they are refused */
-    uint64_t connect_timeout_ms; /* to have a connection: the wait for one, then its making */
+    uint64_t connect_timeout_ms; /* to have a connection: the wait, its making, its handshake */
     uint64_t timeout_ms;         /* for the upstream to take, to begin its answer, or to go on */
 };
 

@@ -2,10 +2,14 @@
  *
  * A name is resolved for each connection that is made, and its addresses are tried in their order.
  * An idle connection is read: whatever comes on it, its end mostly, closes it. When a write fails,
- * reading goes on, since an upstream that refuses a body answers first and then resets. */
+ * reading goes on, since an upstream that refuses a body answers first and then resets.
+ *
+ * TLS lies where bytes come from the socket and where they go to it. Its handshake belongs to the
+ * making of a connection. */
 #include "net/upstream_internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void lh__conn_free(struct lh__upstream_conn *conn)
@@ -16,6 +20,7 @@ static void lh__conn_free(struct lh__upstream_conn *conn)
     }
     lh__response_deinit(&conn->response);
     lh_buf_deinit(&conn->writing);
+    lh__tls_destroy(conn->tls);
     free(conn);
 }
 
@@ -25,6 +30,19 @@ static void lh__conn_on_closed(uv_handle_t *handle)
 
     conn->has_tcp = false;
     lh__conn_free(conn);
+}
+
+/* As much of the session's end as fits: it is a courtesy. */
+static void lh__conn_say_end(struct lh__upstream_conn *conn)
+{
+    struct lh_buf *out = lh__tls_out(conn->tls);
+    uv_buf_t bytes;
+
+    lh__tls_end(conn->tls);
+    if (!conn->is_writing && out->len > 0) {
+        bytes = uv_buf_init(out->ptr, (unsigned)out->len);
+        (void)uv_try_write((uv_stream_t *)&conn->tcp, &bytes, 1);
+    }
 }
 
 void lh__upstream_conn_close(struct lh__upstream_conn *conn)
@@ -48,6 +66,9 @@ void lh__upstream_conn_close(struct lh__upstream_conn *conn)
     } else if (!conn->has_tcp) {
         lh__conn_free(conn);
     } else if (!uv_is_closing((uv_handle_t *)&conn->tcp)) {
+        if (conn->tls != NULL) {
+            lh__conn_say_end(conn);
+        }
         uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_closed);
     }
 }
@@ -137,19 +158,12 @@ static void lh__conn_take(struct lh__upstream_conn *conn, const char *bytes, siz
     }
 }
 
-static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+/* Nothing follows; nobody has cut it short. */
+static void lh__conn_at_end(struct lh__upstream_conn *conn)
 {
-    struct lh__upstream_conn *conn = stream->data;
     struct lh_error error;
 
-    if (conn->is_closed || nread == 0) {
-        return;
-    }
-    if (nread > 0) {
-        lh__conn_take(conn, buf->base, (size_t)nread);
-    } else if (nread != UV_EOF) {
-        lh__conn_die(conn, uv_strerror((int)nread));
-    } else if (conn->exchange == NULL) {
+    if (conn->exchange == NULL) {
         lh__conn_die(conn, "");
     } else if (lh__response_at_eof(&conn->response, &error) == LH_OK) {
         lh__exchange_done(conn->exchange, false);
@@ -158,10 +172,33 @@ static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t 
     }
 }
 
+static void lh__conn_decrypt(struct lh__upstream_conn *conn, const char *bytes, size_t len);
+
+static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+{
+    struct lh__upstream_conn *conn = stream->data;
+
+    if (conn->is_closed || nread == 0) {
+        return;
+    }
+    if (nread < 0 && nread != UV_EOF) {
+        lh__conn_die(conn, uv_strerror((int)nread));
+    } else if (nread < 0 && conn->tls != NULL) {
+        /* Whoever sits on the wire could have ended it so (RFC 8446 section 6.1). */
+        lh__conn_die(conn, "the connection ended without the end of its TLS session");
+    } else if (nread < 0) {
+        lh__conn_at_end(conn);
+    } else if (conn->tls != NULL) {
+        lh__conn_decrypt(conn, buf->base, (size_t)nread);
+    } else {
+        lh__conn_take(conn, buf->base, (size_t)nread);
+    }
+}
+
 void lh__upstream_conn_update_reading(struct lh__upstream_conn *conn)
 {
-    bool want = conn->is_ready && !conn->is_closed &&
-                !(conn->exchange != NULL && conn->exchange->is_paused);
+    bool is_paused = conn->is_ready && conn->exchange != NULL && conn->exchange->is_paused;
+    bool want = conn->is_connected && !conn->is_closed && !is_paused;
 
     if (want && !conn->is_reading) {
         conn->is_reading =
@@ -186,17 +223,26 @@ static void lh__conn_deafen(struct lh__upstream_conn *conn)
     }
 }
 
+static bool lh__conn_send(struct lh__upstream_conn *conn, struct lh_buf *wire);
+
 static void lh__conn_on_written(uv_write_t *req, int status)
 {
     struct lh__upstream_conn *conn = req->data;
     struct lh_exchange *exchange = conn->exchange;
+    bool is_sent = status >= 0;
 
     conn->is_writing = false;
     lh_buf_deinit(&conn->writing);
-    if (conn->is_closed || exchange == NULL) {
+    if (conn->is_closed) {
         return;
     }
-    if (status < 0) {
+    if (is_sent && conn->tls != NULL) {
+        is_sent = lh__conn_send(conn, lh__tls_out(conn->tls)); /* the session's own */
+    }
+    if (exchange == NULL || !conn->is_ready) {
+        return;
+    }
+    if (!is_sent) {
         lh__conn_deafen(conn);
     } else {
         lh__upstream_conn_flush(conn);
@@ -205,30 +251,27 @@ static void lh__conn_on_written(uv_write_t *req, int status)
     lh__exchange_moved(exchange);
 }
 
-void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
+/* Empties `wire` into the socket, unless the last is still under way: then it goes behind that.
+ * False when nothing is taken any more. */
+static bool lh__conn_send(struct lh__upstream_conn *conn, struct lh_buf *wire)
 {
-    struct lh_exchange *exchange = conn->exchange;
-    struct lh_buf *out = &exchange->out;
     uv_buf_t bytes;
     int n;
 
-    if (!conn->is_ready || conn->is_writing || conn->is_deaf || out->len == 0) {
-        return;
+    if (conn->is_writing || wire->len == 0) {
+        return true;
     }
-    assert(out->len <= UINT32_MAX); /* a client's socket is not read past LH_UPSTREAM_OUT_BYTES */
-    bytes = uv_buf_init(out->ptr, (unsigned)out->len);
+    assert(wire->len <= UINT32_MAX); /* a client's socket is not read past LH_UPSTREAM_OUT_BYTES */
+    bytes = uv_buf_init(wire->ptr, (unsigned)wire->len);
     n = uv_try_write((uv_stream_t *)&conn->tcp, &bytes, 1);
     if (n < 0 && n != UV_EAGAIN) {
-        lh__conn_deafen(conn);
-        return;
+        return false;
     }
-    exchange->handed += out->len;
-    if (n >= 0 && (size_t)n == out->len) {
-        out->len = 0;
-        lh__exchange_arm(exchange);
-        return;
+    if (n >= 0 && (size_t)n == wire->len) {
+        wire->len = 0;
+        return true;
     }
-    conn->writing = lh_buf_take(out);
+    conn->writing = lh_buf_take(wire);
     n = n > 0 ? n : 0;
     bytes = uv_buf_init(conn->writing.ptr + n, (unsigned)(conn->writing.len - (size_t)n));
     conn->write.data = conn;
@@ -236,6 +279,28 @@ void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
         uv_write(&conn->write, (uv_stream_t *)&conn->tcp, &bytes, 1, lh__conn_on_written) == 0;
     if (!conn->is_writing) {
         lh_buf_deinit(&conn->writing);
+    }
+    return conn->is_writing;
+}
+
+void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
+{
+    struct lh_exchange *exchange = conn->exchange;
+    struct lh_buf *out = &exchange->out;
+    bool is_sent;
+
+    if (!conn->is_ready || conn->is_writing || conn->is_deaf || out->len == 0) {
+        return;
+    }
+    exchange->handed += out->len;
+    if (conn->tls == NULL) {
+        is_sent = lh__conn_send(conn, out);
+    } else {
+        is_sent = lh__tls_write(conn->tls, lh_buf_str(out)) &&
+                  lh__conn_send(conn, lh__tls_out(conn->tls));
+    }
+    out->len = 0;
+    if (!is_sent) {
         lh__conn_deafen(conn);
     }
     lh__exchange_arm(exchange);
@@ -274,6 +339,64 @@ static void lh__conn_on_given_up(uv_handle_t *handle)
     }
 }
 
+static void lh__conn_on_ready(struct lh__upstream_conn *conn)
+{
+    conn->is_ready = true;
+    lh_counter_add(&conn->upstream->metrics.connects, 1);
+    lh__upstream_conn_update_reading(conn);
+    lh__exchange_arm(conn->exchange);
+    lh__upstream_conn_flush(conn);
+    lh__exchange_moved(conn->exchange);
+}
+
+/* What the records in `bytes` say goes on; what the session answers to them goes out. */
+static void lh__conn_decrypt(struct lh__upstream_conn *conn, const char *bytes, size_t len)
+{
+    char *plain = conn->upstream->server->plain_buffer;
+    enum lh__tls_result result;
+    char reason[160];
+    size_t got;
+
+    if (!conn->is_ready && len >= 5 && memcmp(bytes, "HTTP/", 5) == 0) {
+        lh__conn_die(conn, "it speaks plain text: its URL begins with http://");
+        return;
+    }
+    lh__tls_give(conn->tls, (struct lh_str){bytes, len});
+    do {
+        result = lh__tls_read(conn->tls, plain, LH__TLS_PIECE_BYTES, &got);
+        /* When the socket takes it no more, reading says why. */
+        (void)lh__conn_send(conn, lh__tls_out(conn->tls));
+        if (!conn->is_ready && lh__tls_is_open(conn->tls)) {
+            lh__conn_on_ready(conn);
+        }
+        if (got > 0 && !conn->is_closed) {
+            lh__conn_take(conn, plain, got);
+        }
+    } while (result == LH__TLS_DATA && !conn->is_closed);
+    if (conn->is_closed) {
+        return;
+    }
+    if (result == LH__TLS_END) {
+        lh__conn_at_end(conn);
+    } else if (result == LH__TLS_FAILED) {
+        snprintf(reason, sizeof reason, "TLS: %s", lh__tls_reason(conn->tls));
+        lh__conn_die(conn, reason);
+    }
+}
+
+static void lh__conn_begin_tls(struct lh__upstream_conn *conn)
+{
+    struct lh_upstream *upstream = conn->upstream;
+
+    conn->tls = lh__tls_connect(upstream->server->upstream_tls, upstream->host);
+    if (conn->tls == NULL) {
+        lh__exchange_fail(conn->exchange, LH_OUT_OF_MEMORY, "no memory for TLS");
+        return;
+    }
+    lh__upstream_conn_update_reading(conn);
+    lh__conn_decrypt(conn, "", 0);
+}
+
 static void lh__conn_on_connected(uv_connect_t *req, int status)
 {
     struct lh__upstream_conn *conn = req->data;
@@ -286,16 +409,16 @@ static void lh__conn_on_connected(uv_connect_t *req, int status)
         uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_given_up);
         return;
     }
-    conn->is_ready = true;
+    conn->is_connected = true;
     uv_tcp_nodelay(&conn->tcp, 1);
     uv_freeaddrinfo(conn->addresses);
     conn->addresses = NULL;
     conn->address = NULL;
-    lh_counter_add(&conn->upstream->metrics.connects, 1);
-    lh__upstream_conn_update_reading(conn);
-    lh__exchange_arm(conn->exchange);
-    lh__upstream_conn_flush(conn);
-    lh__exchange_moved(conn->exchange);
+    if (conn->upstream->is_tls) {
+        lh__conn_begin_tls(conn);
+    } else {
+        lh__conn_on_ready(conn);
+    }
 }
 
 static void lh__conn_connect(struct lh__upstream_conn *conn)

@@ -23,11 +23,13 @@ struct lh__upstream_conn {
     struct lh_buf writing;          /* with libuv */
     struct lh_timer timer;          /* how long it stays idle */
     struct lh__response response;
-    int error;         /* the last address could not be connected to, for this */
-    bool has_tcp;      /* libuv has the handle */
-    bool is_resolving; /* libuv has the query */
-    bool is_ready;     /* connected */
-    bool is_reused;    /* it has served an exchange before */
+    struct lh__tls *tls; /* NULL: plain text, or not connected */
+    int error;           /* the last address could not be connected to, for this */
+    bool has_tcp;        /* libuv has the handle */
+    bool is_resolving;   /* libuv has the query */
+    bool is_connected;   /* its handshake may follow */
+    bool is_ready;       /* for requests */
+    bool is_reused;      /* it has served an exchange before */
     bool is_reading;
     bool is_writing;
     bool is_deaf; /* it takes no more of the request; it may have answered */
@@ -71,6 +73,7 @@ struct lh_upstream {
     uint32_t open_count;
     uint32_t idle_count;
     uint32_t waiting_count;
+    bool is_tls;
     bool is_closing;
 };
 

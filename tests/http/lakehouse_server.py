@@ -221,6 +221,7 @@ class Server:
         if tls_help.IS_ON:
             certificate, key = tls_help.certificate()
             sets = ("server.tls_certificate=" + certificate, "server.tls_key=" + key, *sets)
+            env = {**tls_help.trust(), **(env or {})}
         for setting in (*(f"{name}.bind=127.0.0.1:0" for name in binds), *sets):
             command += ["--set", setting]
         self.process = subprocess.Popen(
@@ -328,7 +329,7 @@ class SplitServer:
         self.vectord_port = self.vectord.vectord_port
         try:
             self.gateway = Server(
-                f"gateway.vectord_url=http://127.0.0.1:{self.vectord_port}", binds=("gateway", "queryd")
+                f"gateway.vectord_url={tls_help.url(self.vectord_port)}", binds=("gateway", "queryd")
             )
         except BaseException:
             self.vectord.kill()

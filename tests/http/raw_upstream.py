@@ -2,9 +2,13 @@
 
 The gateway asks for /readyz by itself; such requests are answered here and seen by no test."""
 
+import contextlib
 import socket
+import ssl
 import struct
 import threading
+
+import tls_help
 
 
 class Request:
@@ -105,6 +109,10 @@ class Connection:
         self.sock.close()
 
     def close(self):
+        if isinstance(self.sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):
+                self.sock.settimeout(0)  # says that nothing follows, waits for no answer
+                self.sock.unwrap()
         self.sock.close()
 
 
@@ -115,7 +123,7 @@ class Upstream:
         self.behave = behave
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
-        self.url = "http://127.0.0.1:%d" % self.port
+        self.url = tls_help.url(self.port)
         self.connections = 0
         self.failures = []
         threading.Thread(target=self.accept, daemon=True).start()
@@ -127,19 +135,21 @@ class Upstream:
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(sock, self.connections)
-            self.connections += 1
-            threading.Thread(target=self.run, args=(connection,), daemon=True).start()
+            number, self.connections = self.connections, self.connections + 1
+            threading.Thread(target=self.run, args=(sock, number), daemon=True).start()
 
-    def run(self, connection):
+    def run(self, sock, number):
+        connection = Connection(sock, number)
         try:
+            if tls_help.IS_ON:
+                connection.sock = tls_help.server_context().wrap_socket(sock, server_side=True)
             self.behave(connection)
         except (OSError, ValueError):
             pass  # the gateway has gone
         except BaseException as failure:  # noqa: BLE001: told by close()
             self.failures.append(failure)
         finally:
-            connection.sock.close()
+            connection.close()
 
     def close(self):
         self.listener.close()

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+import tls_help
 from lakehouse_server import Client, Server, SplitServer, in_parallel, seeded, wait_until
-from raw_http import RawClient, chunked, get, post, post_chunked
+from raw_http import CUT, RawClient, chunked, get, post, post_chunked
 from raw_upstream import Upstream, always
 
 INDEX = "/v1/vectors/index/a"
@@ -70,10 +71,10 @@ def keeper(requests, *answer, **options):
 def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path):
     vectord = start("gateway.bind=none")
     assert set(vectord.ports) == {"vectord", "queryd"}
-    gateway = start(f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}",
+    gateway = start(f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}",
                     f"vectord.data_dir={tmp_path}/data", binds=["gateway", "queryd"])
     assert set(gateway.ports) == {"gateway", "queryd"}
-    assert [folder.name for folder in (tmp_path / "data").iterdir()] == ["query"]  # no log
+    assert {folder.name for folder in tmp_path.glob("data/*")} <= {"query"}  # no log
     with gateway.client() as client:
         index = client.create("words", 2)
         assert index.add([{"id": "a", "vector": [1, 2]}]) == {"added": 1, "updated": 0}
@@ -87,7 +88,7 @@ def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path
 
 def test_a_bind_that_is_set_is_opened_beside_the_proxy(start):
     vectord = start("gateway.bind=none")
-    both = start(f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}")
+    both = start(f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}")
     assert set(both.ports) == {"gateway", "vectord", "queryd"}
     with both.client() as far, Client(both.vectord_port) as near:
         far.create("far", 2)
@@ -117,7 +118,7 @@ def test_a_url_that_is_our_own_bind_is_no_other_process(start, bind, url):
 
 def test_a_url_that_is_our_own_gateway_is_no_other_process(start):
     port = free_port()
-    server = start(f"gateway.bind=127.0.0.1:{port}", f"gateway.vectord_url=http://127.0.0.1:{port}")
+    server = start(f"gateway.bind=127.0.0.1:{port}", f"gateway.vectord_url={tls_help.url(port)}")
     with server.client() as client:
         client.create("here", 2)
 
@@ -126,7 +127,7 @@ def test_two_gateways_that_name_each_other_end_in_an_error(start):
     ports = free_port(), free_port()
     for own, other in (ports, ports[::-1]):
         last = start(f"gateway.bind=127.0.0.1:{own}", "vectord.bind=none",
-                     f"gateway.vectord_url=http://127.0.0.1:{other}")
+                     f"gateway.vectord_url={tls_help.url(other)}")
     with last.client() as client:
         answer = client.get(INDEX)
     assert (answer.status, answer.code) == (508, "loop_detected")
@@ -459,7 +460,7 @@ def test_an_upstream_that_does_not_keep_to_http_is_a_bad_gateway(gateway, fault)
 
 
 def test_an_upstream_that_is_not_there_is_a_bad_gateway(start):
-    server = start("vectord.bind=none", f"gateway.vectord_url=http://127.0.0.1:{free_port()}")
+    server = start("vectord.bind=none", f"gateway.vectord_url={tls_help.url(free_port())}")
     answer = server.ask(get(INDEX))
     assert (answer.status, answer.code) == (502, "bad_gateway")
     assert answer.message.endswith("connection refused")
@@ -524,7 +525,7 @@ def test_an_upstream_that_dies_in_mid_answer_cuts_the_client(gateway, raw, then)
     server = gateway(after_request(raw, then))
     client = server.connect()
     client.send(get(INDEX))
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(CUT):
         while client.fill():
             pass
         pytest.fail("the answer looks whole: %r" % client.buffer[-100:])
@@ -536,7 +537,7 @@ def test_an_answer_that_stops_is_cut_after_a_while(gateway):
                      "gateway.proxy_timeout=300ms")
     client = server.connect()
     client.send(get(INDEX))
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(CUT):
         while client.fill():
             pass
 
@@ -656,7 +657,7 @@ def test_a_body_that_was_not_begun_goes_over_another_connection(gateway):
 
 def test_an_upstream_that_starts_again_is_found_again(start):
     port = free_port()
-    gateway = start("vectord.bind=none", f"gateway.vectord_url=http://127.0.0.1:{port}")
+    gateway = start("vectord.bind=none", f"gateway.vectord_url={tls_help.url(port)}")
     with gateway.client() as client:
         for _ in range(2):
             vectord = start("gateway.bind=none", f"vectord.bind=127.0.0.1:{port}")
@@ -691,7 +692,7 @@ def test_the_gateway_asks_for_tokens_and_brings_its_own(start, tmp_path):
         f"[[token]]\nname = \"some\"\ntoken = \"{SOME}\"\nscopes = [\"admin\"]\n"
         f"indexes = [\"mine\"]\n[peer]\ntoken = \"{PEER}\"\n")
     vectord = start("gateway.bind=none", behind)
-    gateway = start(before, f"gateway.vectord_url=http://127.0.0.1:{vectord.vectord_port}",
+    gateway = start(before, f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}",
                     binds=["gateway"])
     new = {"name": "mine", "dimension": 2}
     with gateway.client() as client, Client(vectord.vectord_port) as direct:
@@ -716,7 +717,7 @@ def test_objects_go_through_the_gateway(start, tmp_path):
                      f"storaged.root={tmp_path}", binds=[])
     if "storaged" not in storaged.ports:
         pytest.skip("this version has no object store")
-    gateway = start(f"gateway.storaged_url=http://127.0.0.1:{storaged.ports['storaged']}")
+    gateway = start(f"gateway.storaged_url={tls_help.url(storaged.ports['storaged'])}")
     rng = seeded("objects")
     body = rng.randbytes(5 << 20)
     key = "a%20b/%E2%82%AC+c"
@@ -993,7 +994,7 @@ def test_a_second_signal_ends_it_with_exchanges_under_way(gateway):
 
 def test_a_url_that_cannot_be_used_is_told_at_the_start(start):
     with pytest.raises(AssertionError, match="gateway.vectord_url"):
-        start("gateway.vectord_url=https://127.0.0.1:1")
+        start("gateway.vectord_url=ftp://127.0.0.1:1")
     with pytest.raises(AssertionError, match="every bind"):
         start(*(f"{name}.bind=none" for name in
                 ("gateway", "vectord", "storaged", "catalogd", "ingestd", "queryd")))

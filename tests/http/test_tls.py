@@ -469,22 +469,7 @@ def test_certificate_and_key_need_one_another(one, other):
     assert done.returncode == 2 and f"server.{one} needs server.{other}" in done.stderr, done.stderr
 
 
-def test_an_expired_certificate_is_worth_a_line(tmp_path):
-    """Made as of 2020 by openssl's own certificate authority: -days takes no past."""
-    key = tls_help.certificate()[1]
-    request = str(tmp_path / "request.pem")
-    out = str(tmp_path / "old.pem")
-    config = tmp_path / "ca.cnf"
-    (tmp_path / "index.txt").write_text("")
-    config.write_text(
-        f"[ca]\ndefault_ca=c\n[c]\ndatabase={tmp_path}/index.txt\nnew_certs_dir={tmp_path}\n"
-        "rand_serial=yes\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n"
-    )
-    subprocess.run(["openssl", "req", "-new", "-key", key, "-subj", "/CN=a", "-out", request],
-                   check=True, capture_output=True)  # fmt: skip
-    subprocess.run(
-        ["openssl", "ca", "-batch", "-config", str(config), "-selfsign", "-keyfile", key, "-in",
-         request, "-out", out, "-notext", "-startdate", "20200101000000Z", "-enddate",
-         "20200201000000Z"], check=True, capture_output=True)  # fmt: skip
-    with Server("server.tls_certificate=" + out, "server.tls_key=" + key) as server:
+def test_an_expired_certificate_is_worth_a_line():
+    certificate, key = tls_help.expired_certificate()
+    with Server("server.tls_certificate=" + certificate, "server.tls_key=" + key) as server:
         assert any(event["event"] == "the certificate has expired" for event in server.events())
