@@ -163,6 +163,7 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
         .vectord = &server->vectord.actor,
         .gateway = lh_http_server_mailbox(server->http),
     };
+    struct lh_disk_options disk = {.key = "data_dir", .lock = "lock", .io = lh_server_io(config)};
     char path[4096];
     char note[160];
     if (folder.len == 0)
@@ -172,8 +173,7 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
                             sizeof path - 1);
     memcpy(path, folder.ptr, folder.len);
     path[folder.len] = '\0';
-    enum lh_status status =
-        lh_disk_open_folder(path, lh_server_io(config), &options.disk, note, error);
+    enum lh_status status = lh_disk_open_folder(path, &disk, &options.disk, note, error);
     if (status != LH_OK) {
         lh_config_blame(config, "vectord.data_dir", error);
         return status;

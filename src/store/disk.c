@@ -60,6 +60,11 @@ int lh_disk_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at)
     return disk->calls->data(disk, file, offset, at);
 }
 
+int lh_disk_describe(struct lh_disk *disk, int file, struct lh_disk_facts *facts)
+{
+    return disk->calls->describe(disk, file, facts);
+}
+
 int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len, uint64_t offset,
                  size_t *got)
 {

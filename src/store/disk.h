@@ -18,14 +18,29 @@
 #include <stdint.h>
 
 enum lh_disk_kind {
-    LH_DISK_WRITE,       /* `len` bytes at `offset`, all of them: short writes are resubmitted */
-    LH_DISK_SYNC,        /* the file's data, and what is needed to read it back (fdatasync) */
-    LH_DISK_ALLOCATE,    /* blocks for `len` bytes from `offset`, the file's end, on: it grows to
-                            that, or ends where it did */
-    LH_DISK_RENAME,      /* `path` to `to`, over what is there */
-    LH_DISK_UNLINK,      /* `path`; one that is not there is no error */
-    LH_DISK_SYNC_FOLDER, /* the names in folder `path` */
+    LH_DISK_WRITE,         /* `len` bytes at `offset`, all of them: short writes are resubmitted */
+    LH_DISK_SYNC,          /* the file's data, and what is needed to read it back (fdatasync) */
+    LH_DISK_ALLOCATE,      /* blocks for `len` bytes from `offset`, the file's end, on: it grows to
+                              that, or ends where it did */
+    LH_DISK_RENAME,        /* `path` to `to`, over what is there */
+    LH_DISK_UNLINK,        /* `path`; one that is not there is no error */
+    LH_DISK_SYNC_FOLDER,   /* the names in folder `path` */
+    LH_DISK_OPEN,          /* `path` as `how` says: gives `file`; never through a symbolic link */
+    LH_DISK_READ,          /* up to `len` bytes at `offset` to `into`; `finished` says how many */
+    LH_DISK_SET_ATTRIBUTE, /* the file's attribute becomes `len` bytes */
+    LH_DISK_SYNC_ALL, /* SYNC, with times and attribute; also of a folder that is open: its names */
+    LH_DISK_MAKE_FOLDER,   /* `path` alone; -EEXIST when something is there */
+    LH_DISK_REMOVE_FOLDER, /* `path`, which must be empty: -ENOTEMPTY */
     LH_DISK_KINDS
+};
+
+/* How a file is opened. */
+enum lh_disk_open {
+    LH_DISK_OPEN_READ,       /* may be a folder: lh_disk_describe says so */
+    LH_DISK_OPEN_READ_EXACT, /* nothing is read ahead of what is asked for; as an operation: READ */
+    LH_DISK_OPEN_NEW,        /* for writing; an older one of that name is emptied first */
+    LH_DISK_OPEN_REUSE,      /* for writing; must be there, and keeps its bytes */
+    LH_DISK_OPEN_FOLDER      /* -ENOTDIR when it is none; only as an operation */
 };
 
 /* One operation, in its owner's memory until `done` was called. */
@@ -33,10 +48,12 @@ struct lh_disk_op {
     enum lh_disk_kind kind;
     int file;
     const void *bytes;
+    void *into; /* READ */
     size_t len;
     uint64_t offset;
     const char *path;
     const char *to;
+    enum lh_disk_open how; /* OPEN */
     /* Starts when this one has succeeded; when it fails, this and all behind it in the chain end
      * with -ECANCELED without being tried. */
     struct lh_disk_op *next;
@@ -46,7 +63,7 @@ struct lh_disk_op {
 
     /* The disk's. */
     struct lh_disk_op *queued; /* the chain behind this one, while both wait to be started */
-    size_t finished;           /* bytes of a write */
+    size_t finished;           /* bytes of a write; of a READ the owner's to look at */
     uint32_t slot;             /* io_uring: which chain of those in flight */
     bool answered;             /* io_uring: its completion is here */
 };
@@ -54,11 +71,17 @@ struct lh_disk_op {
 /* Operations in one chain: linked writes are one submission, so they must fit a ring. */
 #define LH_DISK_CHAIN_OPS_MAX 256u
 
-enum lh_disk_open {
-    LH_DISK_OPEN_READ,
-    LH_DISK_OPEN_READ_EXACT, /* for reading; nothing is read ahead of what is asked for */
-    LH_DISK_OPEN_NEW,        /* for writing; an older one of that name is emptied first */
-    LH_DISK_OPEN_REUSE       /* for writing; must be there, and keeps its bytes */
+/* Bytes that a file keeps beside its own, where the file system can: an extended attribute. */
+#define LH_DISK_ATTRIBUTE_BYTES_MAX 512u
+
+struct lh_disk_facts {
+    uint64_t bytes;
+    uint64_t modified_ns; /* since 1970 */
+    uint64_t number;      /* of the inode */
+    bool is_file;         /* a regular one */
+    bool is_folder;
+    size_t attribute_len; /* 0: it has none, or one that is too long */
+    uint8_t attribute[LH_DISK_ATTRIBUTE_BYTES_MAX];
 };
 
 struct lh_disk;
@@ -75,6 +98,7 @@ struct lh_disk_calls {
                 size_t *got);
     int (*size)(struct lh_disk *disk, int file, uint64_t *bytes);
     int (*data)(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
+    int (*describe)(struct lh_disk *disk, int file, struct lh_disk_facts *facts);
     int (*list)(struct lh_disk *disk, const char *folder,
                 void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
     int (*make_folder)(struct lh_disk *disk, const char *path);
@@ -88,10 +112,19 @@ struct lh_disk {
 /* What `[server] io` asks for. */
 enum lh_disk_io { LH_DISK_AUTO, LH_DISK_URING, LH_DISK_BLOCKING };
 
+struct lh_disk_options {
+    const char *key;  /* the configuration key that names the folder, for errors */
+    const char *lock; /* the file in it that is locked */
+    enum lh_disk_io io;
+    bool is_shared; /* other programs may read it: permissions are the umask's, not the owner's only
+                     */
+};
+
 /* Opens the folder `root` (made, with its parents, when it is not there) and takes its lock: a
  * second server on it gets LH_IO with the pid of the first. AUTO tries io_uring once and falls back
  * to blocking; `note` (never NULL) then says why, with the likely cause, and is empty otherwise. */
-LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io io,
+LH_MUST_USE enum lh_status lh_disk_open_folder(const char *root,
+                                               const struct lh_disk_options *options,
                                                struct lh_disk **disk, char note[160],
                                                struct lh_error *error);
 
@@ -132,6 +165,7 @@ LH_MUST_USE int lh_disk_size(struct lh_disk *disk, int file, uint64_t *bytes);
 /* Where the first byte at or behind `offset`, which is inside the file, may be that is not zero:
  * its size when there is none. What was allocated and never written need not be read. */
 LH_MUST_USE int lh_disk_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
+LH_MUST_USE int lh_disk_describe(struct lh_disk *disk, int file, struct lh_disk_facts *facts);
 /* Any thread. As many bytes as there are, up to `len`; fewer only at the file's end. */
 LH_MUST_USE int lh_disk_read(struct lh_disk *disk, int file, void *bytes, size_t len,
                              uint64_t offset, size_t *got);

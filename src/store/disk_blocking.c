@@ -11,6 +11,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 struct lh_disk_blocking {
@@ -40,6 +43,17 @@ static int lh_disk_blocking_allocate(const struct lh_disk_op *op)
     return errno == EINTR ? -EINTR : lh__disk_not_allocated(op, -errno);
 }
 
+/* glibc has no wrapper for it. */
+static int lh_disk_blocking_open(struct lh__disk_folder *folder, struct lh_disk_op *op)
+{
+    const struct open_how *how = lh__disk_folder_how(folder, op->how);
+    long fd = syscall(SYS_openat2, folder->root, op->path, how, sizeof *how);
+    if (fd < 0)
+        return -errno;
+    op->file = (int)fd;
+    return 0;
+}
+
 static int lh_disk_blocking_sync_folder(struct lh__disk_folder *folder, const char *path)
 {
     int fd = lh__disk_folder_fd(folder, path);
@@ -63,6 +77,19 @@ static int lh_disk_blocking_try(struct lh__disk_folder *folder, struct lh_disk_o
         return unlinkat(folder->root, op->path, 0) == 0 || errno == ENOENT ? 0 : -errno;
     case LH_DISK_SYNC_FOLDER:
         return lh_disk_blocking_sync_folder(folder, op->path);
+    case LH_DISK_OPEN:
+        return lh_disk_blocking_open(folder, op);
+    case LH_DISK_READ:
+        return lh__disk_folder_read(&folder->disk, op->file, op->into, op->len, op->offset,
+                                    &op->finished);
+    case LH_DISK_SET_ATTRIBUTE:
+        return fsetxattr(op->file, LH__DISK_ATTRIBUTE, op->bytes, op->len, 0) == 0 ? 0 : -errno;
+    case LH_DISK_SYNC_ALL:
+        return fsync(op->file) == 0 ? 0 : -errno;
+    case LH_DISK_MAKE_FOLDER:
+        return mkdirat(folder->root, op->path, folder->folder_mode) == 0 ? 0 : -errno;
+    case LH_DISK_REMOVE_FOLDER:
+        return unlinkat(folder->root, op->path, AT_REMOVEDIR) == 0 ? 0 : -errno;
     case LH_DISK_KINDS:
         break;
     }

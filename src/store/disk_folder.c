@@ -1,7 +1,7 @@
 /* A disk's folder: making it, locking it, choosing the way operations are done, and all calls that
  * answer at once. Runs on the thread that owns the disk, but for reads and wakes.
  *
- * Invariants: as long as a disk is open its process holds the lock on the file "lock" in it; every
+ * Invariants: as long as a disk is open its process holds the lock on its lock file; every
  * descriptor is closed on exec, so that no child keeps that lock. */
 #include "store/disk_internal.h"
 
@@ -16,9 +16,8 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
-
-#define LH__DISK_LOCK_FILE "lock"
 
 static void lh__disk_close_fd(int fd)
 {
@@ -93,23 +92,31 @@ static int lh__disk_make_root(const char *root)
     return lh__disk_make_one(path, 0700);
 }
 
-static enum lh_status lh__disk_refuse(struct lh_error *error, const char *root, const char *doing,
-                                      int sys_errno)
+/* A folder on its way to be a disk, and whom to name when it cannot be one. */
+struct lh__disk_opening {
+    const char *root;
+    const struct lh_disk_options *options;
+    struct lh__disk_folder folder;
+};
+
+static enum lh_status lh__disk_refuse(const struct lh__disk_opening *opening, const char *doing,
+                                      int sys_errno, struct lh_error *error)
 {
+    const char *key = opening->options->key;
+    const char *root = opening->root;
     switch (sys_errno) {
     case ENOTDIR:
-        lh_error_set(error, LH_IO, "data_dir %s: it, or a folder on its way, is not a folder",
-                     root);
+        lh_error_set(error, LH_IO, "%s %s: it, or a folder on its way, is not a folder", key, root);
         break;
     case EACCES:
     case EPERM:
-        lh_error_set(error, LH_IO, "data_dir %s: no permission to %s", root, doing);
+        lh_error_set(error, LH_IO, "%s %s: no permission to %s", key, root, doing);
         break;
     case EROFS:
-        lh_error_set(error, LH_IO, "data_dir %s is on a read-only file system", root);
+        lh_error_set(error, LH_IO, "%s %s is on a read-only file system", key, root);
         break;
     default:
-        return lh_error_sys(error, LH_IO, sys_errno, "data_dir %s: cannot %s", root, doing);
+        return lh_error_sys(error, LH_IO, sys_errno, "%s %s: cannot %s", key, root, doing);
     }
     if (error != NULL)
         error->sys_errno = sys_errno;
@@ -118,70 +125,85 @@ static enum lh_status lh__disk_refuse(struct lh_error *error, const char *root, 
 
 /* The lock goes with its last descriptor, however the process ends; the file stays, since removing
  * it could take it from under a server that has just opened it. */
-static enum lh_status lh__disk_lock(struct lh__disk_folder *folder, const char *root,
-                                    struct lh_error *error)
+static enum lh_status lh__disk_lock(struct lh__disk_opening *opening, struct lh_error *error)
 {
+    const char *key = opening->options->key;
+    const char *root = opening->root;
+    struct lh__disk_folder *folder = &opening->folder;
     char pid[16];
     ssize_t len;
-    folder->lock = openat(folder->root, LH__DISK_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    folder->lock = openat(folder->root, opening->options->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (folder->lock < 0)
-        return lh__disk_refuse(error, root, "write in it", errno);
+        return lh__disk_refuse(opening, "write in it", errno, error);
     if (flock(folder->lock, LOCK_EX | LOCK_NB) != 0) {
         long holder = 0;
         if (errno != EWOULDBLOCK)
-            return lh__disk_refuse(error, root, "lock it", errno);
+            return lh__disk_refuse(opening, "lock it", errno, error);
         len = pread(folder->lock, pid, sizeof pid - 1, 0);
         if (len > 0) {
             pid[len] = '\0';
             holder = strtol(pid, NULL, 10);
         }
         if (holder <= 0) /* it has the lock and has not said yet who it is */
-            return lh_error_set(error, LH_IO, "data_dir %s is in use by another lakehoused", root);
-        return lh_error_set(error, LH_IO, "data_dir %s is in use by lakehoused with pid %ld", root,
+            return lh_error_set(error, LH_IO, "%s %s is in use by another lakehoused", key, root);
+        return lh_error_set(error, LH_IO, "%s %s is in use by lakehoused with pid %ld", key, root,
                             holder);
     }
     len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     /* What is there can be read on a full disk: it only costs others the pid. */
     if ((ftruncate(folder->lock, 0) != 0 || pwrite(folder->lock, pid, (size_t)len, 0) != len) &&
         errno != ENOSPC)
-        return lh__disk_refuse(error, root, "write the file " LH__DISK_LOCK_FILE, errno);
+        return lh__disk_refuse(opening, "write its lock file", errno, error);
     return LH_OK;
 }
 
-enum lh_status lh_disk_open_folder(const char *root, enum lh_disk_io io, struct lh_disk **disk,
-                                   char note[160], struct lh_error *error)
+static enum lh_status lh__disk_make(struct lh__disk_opening *opening, struct lh_disk **disk,
+                                    char note[160], struct lh_error *error)
 {
-    struct lh__disk_folder folder = {.root = -1, .lock = -1, .wake = -1};
+    const struct lh_disk_options *options = opening->options;
+    if (options->io != LH_DISK_BLOCKING)
+        *disk = lh__disk_uring_create(&opening->folder, note);
+    if (*disk == NULL && options->io != LH_DISK_URING)
+        *disk = lh__disk_blocking_create(&opening->folder);
+    if (*disk != NULL)
+        return LH_OK;
+    if (options->io == LH_DISK_URING)
+        return lh_error_set(error, LH_IO, "server.io is \"uring\", but %.120s", note);
+    return lh_error_set(error, LH_OUT_OF_MEMORY, "%s %s: not enough memory", options->key,
+                        opening->root);
+}
+
+enum lh_status lh_disk_open_folder(const char *root, const struct lh_disk_options *options,
+                                   struct lh_disk **disk, char note[160], struct lh_error *error)
+{
+    struct lh__disk_opening opening = {
+        .root = root,
+        .options = options,
+        .folder = {.root = -1, .lock = -1, .wake = -1, .file_mode = 0600, .folder_mode = 0700}};
+    struct lh__disk_folder *folder = &opening.folder;
     enum lh_status status;
     int rc;
+    if (options->is_shared) {
+        folder->file_mode = 0666;
+        folder->folder_mode = 0777;
+    }
     note[0] = '\0';
     *disk = NULL;
     rc = lh__disk_make_root(root);
     if (rc != 0)
-        return lh__disk_refuse(error, root, "make it", -rc);
-    folder.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder.root < 0)
-        return lh__disk_refuse(error, root, "open it", errno);
-    status = lh__disk_lock(&folder, root, error);
+        return lh__disk_refuse(&opening, "make it", -rc, error);
+    folder->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder->root < 0)
+        return lh__disk_refuse(&opening, "open it", errno, error);
+    status = lh__disk_lock(&opening, error);
     if (status != LH_OK)
         goto done;
-    folder.wake = eventfd(0, EFD_CLOEXEC);
-    if (folder.wake < 0) {
-        status = lh__disk_refuse(error, root, "make an eventfd for it", errno);
-        goto done;
-    }
-    if (io != LH_DISK_BLOCKING)
-        *disk = lh__disk_uring_create(&folder, note);
-    if (*disk == NULL && io != LH_DISK_URING)
-        *disk = lh__disk_blocking_create(&folder);
-    if (*disk == NULL)
-        status =
-            io == LH_DISK_URING
-                ? lh_error_set(error, LH_IO, "server.io is \"uring\", but %.120s", note)
-                : lh_error_set(error, LH_OUT_OF_MEMORY, "data_dir %s: not enough memory", root);
+    folder->wake = eventfd(0, EFD_CLOEXEC);
+    status = folder->wake < 0 ? lh__disk_refuse(&opening, "make an eventfd for it", errno, error)
+                              : lh__disk_make(&opening, disk, note, error);
 done:
     if (status != LH_OK)
-        lh__disk_folder_deinit(&folder);
+        lh__disk_folder_deinit(folder);
     return status;
 }
 
@@ -262,7 +284,7 @@ int lh__disk_folder_open(struct lh_disk *disk, const char *path, enum lh_disk_op
                                 [LH_DISK_OPEN_REUSE] = O_RDWR};
     int fd;
     do
-        fd = openat(folder->root, path, flags[how] | O_CLOEXEC, 0600);
+        fd = openat(folder->root, path, flags[how] | O_CLOEXEC, folder->file_mode);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -errno;
@@ -311,6 +333,54 @@ int lh__disk_folder_data(struct lh_disk *disk, int file, uint64_t offset, uint64
     if (found < 0 && errno == ENXIO)
         return lh__disk_folder_size(disk, file, at);
     return 0; /* whatever else it says: then all of it may be data */
+}
+
+int lh__disk_folder_describe(struct lh_disk *disk, int file, struct lh_disk_facts *facts)
+{
+    struct stat stat;
+    ssize_t len;
+    if (fstat(file, &stat) != 0)
+        return -errno;
+    facts->bytes = (uint64_t)stat.st_size;
+    facts->modified_ns =
+        (uint64_t)stat.st_mtim.tv_sec * 1000000000u + (uint64_t)stat.st_mtim.tv_nsec;
+    facts->number = stat.st_ino;
+    facts->is_file = S_ISREG(stat.st_mode);
+    facts->is_folder = S_ISDIR(stat.st_mode);
+    facts->attribute_len = 0;
+    if (!facts->is_file)
+        return 0;
+    len = fgetxattr(file, LH__DISK_ATTRIBUTE, facts->attribute, sizeof facts->attribute);
+    if (len > 0)
+        facts->attribute_len = (size_t)len;
+    else if (len < 0 && errno != ENODATA && errno != EOPNOTSUPP && errno != ERANGE)
+        return -errno;
+    return 0;
+}
+
+const struct open_how *lh__disk_folder_how(const struct lh__disk_folder *folder,
+                                           enum lh_disk_open how)
+{
+#define RESOLVE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    /* A pipe is opened without waiting for its other end. */
+    static const struct open_how for_reading = {O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, RESOLVE};
+    static const struct open_how again = {O_RDWR | O_CLOEXEC, 0, RESOLVE};
+    static const struct open_how names = {O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE};
+    static const struct open_how own = {O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, RESOLVE};
+    static const struct open_how shared = {O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666, RESOLVE};
+#undef RESOLVE
+    switch (how) {
+    case LH_DISK_OPEN_READ:
+    case LH_DISK_OPEN_READ_EXACT:
+        return &for_reading;
+    case LH_DISK_OPEN_REUSE:
+        return &again;
+    case LH_DISK_OPEN_FOLDER:
+        return &names;
+    case LH_DISK_OPEN_NEW:
+        break;
+    }
+    return folder->file_mode == 0600 ? &own : &shared;
 }
 
 int lh__disk_folder_list(struct lh_disk *disk, const char *path,
@@ -363,7 +433,7 @@ int lh__disk_folder_make(struct lh_disk *disk, const char *path)
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdirat(folder->root, part, 0700) != 0 && errno != EEXIST)
+        if (mkdirat(folder->root, part, folder->folder_mode) != 0 && errno != EEXIST)
             return -errno;
     }
     if (fstatat(folder->root, path, &stat, 0) != 0)

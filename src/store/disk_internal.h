@@ -5,6 +5,12 @@
 
 #include "store/disk.h"
 
+#include <linux/openat2.h>
+#include <sys/types.h>
+
+/* The extended attribute that files keep. */
+#define LH__DISK_ATTRIBUTE "user.lakehoused"
+
 /* A folder that was synced once stays open for the next time. */
 struct lh__disk_opened {
     char *path;
@@ -17,6 +23,8 @@ struct lh__disk_folder {
     int root; /* the folder */
     int lock; /* the file that is locked as long as this is open */
     int wake; /* an eventfd; its reads block */
+    mode_t file_mode;
+    mode_t folder_mode;
     struct lh__disk_opened *opened;
     size_t opened_count;
 };
@@ -35,6 +43,10 @@ void lh__disk_folder_deinit(struct lh__disk_folder *folder);
 /* An open descriptor of the folder `path`, which stays the disk's; or -errno. */
 int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path);
 
+/* How OPEN opens: constants, since a ring reads them later. */
+const struct open_how *lh__disk_folder_how(const struct lh__disk_folder *folder,
+                                           enum lh_disk_open how);
+
 /* The result of an ALLOCATE for which fallocate has failed with `result`: where the file system has
  * none, it sets the size alone. What was allocated before there was no more room is let go. */
 int lh__disk_not_allocated(const struct lh_disk_op *op, int result);
@@ -47,12 +59,14 @@ int lh__disk_folder_read(struct lh_disk *disk, int file, void *bytes, size_t len
                          size_t *got);
 int lh__disk_folder_size(struct lh_disk *disk, int file, uint64_t *bytes);
 int lh__disk_folder_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *at);
+int lh__disk_folder_describe(struct lh_disk *disk, int file, struct lh_disk_facts *facts);
 int lh__disk_folder_list(struct lh_disk *disk, const char *folder,
                          void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
 int lh__disk_folder_make(struct lh_disk *disk, const char *path);
 #define LH__DISK_FOLDER_CALLS                                                                   \
     .wake = lh__disk_folder_wake, .open = lh__disk_folder_open, .close = lh__disk_folder_close, \
     .read = lh__disk_folder_read, .size = lh__disk_folder_size, .data = lh__disk_folder_data,   \
-    .list = lh__disk_folder_list, .make_folder = lh__disk_folder_make
+    .describe = lh__disk_folder_describe, .list = lh__disk_folder_list,                         \
+    .make_folder = lh__disk_folder_make
 
 #endif

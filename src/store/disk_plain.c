@@ -7,7 +7,8 @@
 
 enum lh_status lh_disk_open_plain(const char *root, struct lh_disk **disk, struct lh_error *error)
 {
-    struct lh__disk_folder folder = {.lock = -1, .wake = -1};
+    struct lh__disk_folder folder = {
+        .lock = -1, .wake = -1, .file_mode = 0600, .folder_mode = 0700};
     folder.root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder.root < 0)
         return lh_error_sys(error, LH_IO, errno, "%.100s", root);

@@ -36,6 +36,10 @@
  */
 #define RING_WRITE_BYTES (16u << 20)
 
+/* Threads of the kernel that block for this ring: as many syncs run at once. Its own limit is four
+ * a core, and syncs that wait for one another's commit of the journal are no load. */
+#define RING_WORKERS 64u
+
 /* A chain in flight. */
 struct lh_disk_flight {
     struct lh_disk_op *first; /* the first whose `done` was not called */
@@ -102,6 +106,13 @@ static struct io_uring_sqe *lh_disk_uring_entry(struct lh_disk_uring *uring, boo
     return sqe;
 }
 
+/* What one entry writes or reads. */
+static size_t lh_disk_uring_part(const struct lh_disk_op *op)
+{
+    size_t left = op->len - op->finished;
+    return left < RING_WRITE_BYTES ? left : RING_WRITE_BYTES;
+}
+
 /* Clears the entry's data and flags: they are set behind it. */
 static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op *op,
                                   struct io_uring_sqe *sqe, size_t write_len)
@@ -128,15 +139,29 @@ static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op
         /* A folder that cannot be opened fails in its turn, as a bad descriptor. */
         io_uring_prep_fsync(sqe, lh__disk_folder_fd(&uring->folder, op->path), 0);
         break;
+    case LH_DISK_OPEN:
+        io_uring_prep_openat2(sqe, root, op->path,
+                              (struct open_how *)lh__disk_folder_how(&uring->folder, op->how));
+        break;
+    case LH_DISK_READ:
+        io_uring_prep_read(sqe, op->file, (char *)op->into + op->finished,
+                           (unsigned)lh_disk_uring_part(op), op->offset + op->finished);
+        break;
+    case LH_DISK_SET_ATTRIBUTE:
+        io_uring_prep_fsetxattr(sqe, op->file, LH__DISK_ATTRIBUTE, op->bytes, 0, (unsigned)op->len);
+        break;
+    case LH_DISK_SYNC_ALL:
+        io_uring_prep_fsync(sqe, op->file, 0);
+        break;
+    case LH_DISK_MAKE_FOLDER:
+        io_uring_prep_mkdirat(sqe, root, op->path, uring->folder.folder_mode);
+        break;
+    case LH_DISK_REMOVE_FOLDER:
+        io_uring_prep_unlinkat(sqe, root, op->path, AT_REMOVEDIR);
+        break;
     case LH_DISK_KINDS:
         break;
     }
-}
-
-static size_t lh_disk_uring_write_len(const struct lh_disk_op *op)
-{
-    size_t left = op->len - op->finished;
-    return left < RING_WRITE_BYTES ? left : RING_WRITE_BYTES;
 }
 
 /* Makes entries of a chain, up to the first operation that nothing may be linked to: anything but a
@@ -150,7 +175,7 @@ static void lh_disk_uring_start(struct lh_disk_uring *uring, struct lh_disk_op *
     uring->free_flight = flight->next_free;
     *flight = (struct lh_disk_flight){.first = op};
     do {
-        size_t len = op->kind == LH_DISK_WRITE ? lh_disk_uring_write_len(op) : 0;
+        size_t len = op->kind == LH_DISK_WRITE ? lh_disk_uring_part(op) : 0;
         struct io_uring_sqe *sqe;
         ends = op->next == NULL || op->kind != LH_DISK_WRITE || op->finished + len < op->len;
         sqe = lh_disk_uring_entry(uring, ends);
@@ -228,6 +253,17 @@ static enum lh_disk_step lh_disk_uring_written(struct lh_disk_op *op)
     return op->finished == op->len ? LH_DISK_OVER : LH_DISK_AGAIN;
 }
 
+/* Nothing more comes at the file's end. */
+static enum lh_disk_step lh_disk_uring_have_read(struct lh_disk_op *op)
+{
+    bool is_end = op->result <= 0;
+    if (!is_end) {
+        op->finished += (size_t)op->result;
+        op->result = 0;
+    }
+    return is_end || op->finished == op->len ? LH_DISK_OVER : LH_DISK_AGAIN;
+}
+
 /* Turns what the kernel says, in op->result, into what the seam promises. */
 static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct lh_disk_op *op)
 {
@@ -236,7 +272,12 @@ static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct
         return LH_DISK_AGAIN;
     if (op->kind == LH_DISK_WRITE)
         return lh_disk_uring_written(op);
-    if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
+    if (op->kind == LH_DISK_READ)
+        return lh_disk_uring_have_read(op);
+    if (op->kind == LH_DISK_OPEN && rc >= 0) {
+        op->file = rc;
+        op->result = 0;
+    } else if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
         op->result = 0;
     } else if (op->kind == LH_DISK_ALLOCATE && rc < 0) {
         op->result = lh__disk_not_allocated(op, rc);
@@ -377,9 +418,11 @@ static bool lh_disk_uring_probe(struct io_uring *ring, char note[160])
         uint8_t opcode;
         const char *name;
     } needed[] = {
-        {IORING_OP_WRITE, "WRITE (5.6)"},        {IORING_OP_READ, "READ (5.6)"},
-        {IORING_OP_FSYNC, "FSYNC (5.1)"},        {IORING_OP_FALLOCATE, "FALLOCATE (5.6)"},
-        {IORING_OP_RENAMEAT, "RENAMEAT (5.11)"}, {IORING_OP_UNLINKAT, "UNLINKAT (5.11)"},
+        {IORING_OP_WRITE, "WRITE (5.6)"},          {IORING_OP_READ, "READ (5.6)"},
+        {IORING_OP_FSYNC, "FSYNC (5.1)"},          {IORING_OP_FALLOCATE, "FALLOCATE (5.6)"},
+        {IORING_OP_RENAMEAT, "RENAMEAT (5.11)"},   {IORING_OP_UNLINKAT, "UNLINKAT (5.11)"},
+        {IORING_OP_OPENAT2, "OPENAT2 (5.6)"},      {IORING_OP_MKDIRAT, "MKDIRAT (5.15)"},
+        {IORING_OP_FSETXATTR, "FSETXATTR (5.19)"},
     };
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     const char *missing = probe == NULL ? "PROBE (5.6)" : NULL;
@@ -400,6 +443,7 @@ struct lh_disk *lh__disk_uring_create(const struct lh__disk_folder *folder, char
      * refused does not hold up those behind it (5.18). */
     unsigned flags =
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+    unsigned workers[2] = {RING_WORKERS, RING_WORKERS}; /* for files, for all else */
     int rc;
     if (uring == NULL) {
         snprintf(note, 160, "there is no memory for an io_uring");
@@ -416,6 +460,7 @@ struct lh_disk *lh__disk_uring_create(const struct lh__disk_folder *folder, char
         io_uring_queue_exit(&uring->ring);
         goto failed;
     }
+    (void)io_uring_register_iowq_max_workers(&uring->ring, workers); /* older than 5.15: its own */
     uring->folder = *folder;
     uring->folder.disk.calls = &lh_disk_uring_calls;
     for (uint32_t i = 0; i < RING_OPS; i++)

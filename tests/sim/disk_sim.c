@@ -20,8 +20,10 @@
 #define SIM_HANDLE_FIRST 1000
 
 struct sim_handle {
-    uint32_t file; /* 0: closed */
+    uint32_t file; /* 0: closed, or of a folder */
     bool writes;
+    bool is_removed; /* the folder has gone: to sync it says nothing about a new one */
+    char folder[LH_SIM_PATH_BYTES]; /* "": closed, or of a file */
 };
 
 struct lh_sim_disk {
@@ -97,9 +99,20 @@ static int sim_fault(struct lh_sim_disk *sim, uint32_t kind)
 static struct sim_handle *sim_handle(struct lh_sim_disk *sim, int file)
 {
     size_t i = (size_t)(file - SIM_HANDLE_FIRST);
-    if (file < SIM_HANDLE_FIRST || i >= sim->handle_count || sim->handles[i].file == 0)
+    if (file < SIM_HANDLE_FIRST || i >= sim->handle_count)
         return NULL;
-    return &sim->handles[i];
+    struct sim_handle *handle = &sim->handles[i];
+    return handle->file == 0 && handle->folder[0] == '\0' ? NULL : handle;
+}
+
+static int sim_add_handle(struct lh_sim_disk *sim, struct sim_handle handle)
+{
+    sim->handles =
+        sim_room(sim->handles, sim->handle_count, &sim->handle_room, sizeof *sim->handles);
+    sim->handles[sim->handle_count] = handle;
+    if (handle.file != LH_SIM_FOLDER)
+        lh_sim_state_file(&sim->state, handle.file)->handles++;
+    return SIM_HANDLE_FIRST + (int)sim->handle_count++;
 }
 
 /* Bytes up to `end` that there is space for. */
@@ -147,22 +160,114 @@ static int sim_allocate(struct lh_sim_disk *sim, struct lh_sim_file *file,
     return 0;
 }
 
+static int sim_sync(struct lh_sim_disk *sim, const struct sim_handle *handle, bool all, int fault)
+{
+    if (handle->folder[0] != '\0') {
+        if (fault != 0 || handle->is_removed)
+            return fault;
+        return lh_sim_state_sync_folder(&sim->state, handle->folder);
+    }
+    struct lh_sim_file *file = lh_sim_state_file(&sim->state, handle->file);
+    if (fault != 0)
+        lh_sim_file_sync_failing(file, &sim->rng);
+    else
+        lh_sim_file_sync(file, all);
+    return fault;
+}
+
+static int sim_read_file(struct lh_sim_disk *sim, const struct sim_handle *handle, void *bytes,
+                         size_t len, uint64_t offset, size_t *got)
+{
+    if (handle == NULL || handle->file == LH_SIM_FOLDER)
+        return handle == NULL ? -EBADF : -EISDIR;
+    const struct lh_sim_bytes *seen = lh_sim_state_file(&sim->state, handle->file)->seen;
+    uint64_t left = offset < seen->size ? seen->size - offset : 0;
+    *got = len < left ? len : (size_t)left;
+    if (*got > 0)
+        memcpy(bytes, seen->at + offset, *got);
+    return 0;
+}
+
 static int sim_do_file(struct lh_sim_disk *sim, struct lh_disk_op *op, int fault, bool *part)
 {
     struct sim_handle *handle = sim_handle(sim, op->file);
     struct lh_sim_file *file;
-    if (handle == NULL || (!handle->writes && op->kind != LH_DISK_SYNC))
+    if (op->kind == LH_DISK_READ)
+        return fault != 0
+                   ? fault
+                   : sim_read_file(sim, handle, op->into, op->len, op->offset, &op->finished);
+    bool is_sync = op->kind == LH_DISK_SYNC || op->kind == LH_DISK_SYNC_ALL;
+    if (handle == NULL || (!handle->writes && !is_sync))
         return -EBADF;
+    if (is_sync)
+        return sim_sync(sim, handle, op->kind == LH_DISK_SYNC_ALL, fault);
     file = lh_sim_state_file(&sim->state, handle->file);
     if (op->kind == LH_DISK_WRITE)
         return sim_write(sim, file, op, fault, part);
-    if (op->kind == LH_DISK_ALLOCATE)
-        return fault != 0 ? fault : sim_allocate(sim, file, op);
     if (fault != 0)
-        lh_sim_file_sync_failing(file, &sim->rng);
-    else
-        lh_sim_file_sync(file);
-    return fault;
+        return fault;
+    if (op->kind == LH_DISK_ALLOCATE)
+        return sim_allocate(sim, file, op);
+    lh_sim_file_set_attribute(file, op->bytes, op->len);
+    return 0;
+}
+
+static int sim_do_open(struct lh_sim_disk *sim, struct lh_disk_op *op)
+{
+    const struct lh_sim_name *name = lh_sim_state_find(&sim->state, op->path);
+    bool is_root = strcmp(op->path, ".") == 0;
+    bool is_folder = is_root || (name != NULL && name->file == LH_SIM_FOLDER);
+    struct sim_handle handle = {.writes = op->how == LH_DISK_OPEN_NEW};
+    int rc = 0;
+    if (op->how == LH_DISK_OPEN_NEW && is_folder)
+        return -EISDIR;
+    if (op->how == LH_DISK_OPEN_NEW && name != NULL)
+        lh_sim_file_empty(lh_sim_state_file(&sim->state, name->file));
+    else if (op->how == LH_DISK_OPEN_NEW)
+        rc = lh_sim_state_make_file(&sim->state, op->path, &handle.file);
+    else if (name == NULL && !is_root)
+        rc = lh_sim_state_missing(&sim->state, op->path);
+    else if (op->how == LH_DISK_OPEN_FOLDER && !is_folder)
+        rc = -ENOTDIR;
+    if (rc != 0)
+        return rc;
+    if (is_folder)
+        strcpy(handle.folder, op->path);
+    else if (handle.file == 0)
+        handle.file = name->file;
+    op->file = sim_add_handle(sim, handle);
+    return 0;
+}
+
+static int sim_remove_folder(struct lh_sim_disk *sim, const char *path)
+{
+    int rc = lh_sim_state_remove_folder(&sim->state, path);
+    for (size_t i = 0; rc == 0 && i < sim->handle_count; i++)
+        if (strcmp(sim->handles[i].folder, path) == 0)
+            sim->handles[i].is_removed = true;
+    return rc;
+}
+
+static int sim_do_names(struct lh_sim_disk *sim, struct lh_disk_op *op)
+{
+    switch (op->kind) {
+    case LH_DISK_OPEN:
+        return sim_do_open(sim, op);
+    case LH_DISK_RENAME:
+        return lh_sim_state_rename(&sim->state, op->path, op->to);
+    case LH_DISK_UNLINK:
+        return lh_sim_state_unlink(&sim->state, op->path);
+    case LH_DISK_SYNC_FOLDER:
+        return lh_sim_state_sync_folder(&sim->state, op->path);
+    case LH_DISK_MAKE_FOLDER:
+        if (lh_sim_state_find(&sim->state, op->path) != NULL)
+            return -EEXIST;
+        return lh_sim_state_make_one_folder(&sim->state, op->path);
+    case LH_DISK_REMOVE_FOLDER:
+        return sim_remove_folder(sim, op->path);
+    default:
+        return -EINVAL;
+    }
 }
 
 static int sim_do(struct lh_sim_disk *sim, struct lh_disk_op *op, bool *part)
@@ -172,18 +277,14 @@ static int sim_do(struct lh_sim_disk *sim, struct lh_disk_op *op, bool *part)
     switch (op->kind) {
     case LH_DISK_WRITE:
     case LH_DISK_SYNC:
+    case LH_DISK_SYNC_ALL:
     case LH_DISK_ALLOCATE:
+    case LH_DISK_READ:
+    case LH_DISK_SET_ATTRIBUTE:
         return sim_do_file(sim, op, fault, part);
-    case LH_DISK_RENAME:
-        return fault != 0 ? fault : lh_sim_state_rename(&sim->state, op->path, op->to);
-    case LH_DISK_UNLINK:
-        return fault != 0 ? fault : lh_sim_state_unlink(&sim->state, op->path);
-    case LH_DISK_SYNC_FOLDER:
-        return fault != 0 ? fault : lh_sim_state_sync_folder(&sim->state, op->path);
-    case LH_DISK_KINDS:
-        break;
+    default:
+        return fault != 0 ? fault : sim_do_names(sim, op);
     }
-    return -EINVAL;
 }
 
 /* ---- chains ---- */
@@ -313,12 +414,9 @@ static int sim_open(struct lh_disk *disk, const char *path, enum lh_disk_open ho
     if (rc != 0)
         return rc;
     pthread_mutex_lock(&sim->lock);
-    sim->handles =
-        sim_room(sim->handles, sim->handle_count, &sim->handle_room, sizeof *sim->handles);
-    sim->handles[sim->handle_count] =
-        (struct sim_handle){number, how == LH_DISK_OPEN_NEW || how == LH_DISK_OPEN_REUSE};
-    *file = SIM_HANDLE_FIRST + (int)sim->handle_count++;
-    lh_sim_state_file(&sim->state, number)->handles++;
+    *file = sim_add_handle(
+        sim, (struct sim_handle){.file = number,
+                                 .writes = how == LH_DISK_OPEN_NEW || how == LH_DISK_OPEN_REUSE});
     pthread_mutex_unlock(&sim->lock);
     return 0;
 }
@@ -329,7 +427,9 @@ static void sim_close(struct lh_disk *disk, int file)
     struct sim_handle *handle;
     pthread_mutex_lock(&sim->lock);
     handle = sim_handle(sim, file);
-    if (handle != NULL) { /* a crash has closed it */
+    if (handle != NULL && handle->folder[0] != '\0') {
+        handle->folder[0] = '\0';
+    } else if (handle != NULL) { /* a crash has closed it */
         lh_sim_state_file(&sim->state, handle->file)->handles--;
         lh_sim_state_forget(&sim->state, handle->file);
         handle->file = 0;
@@ -341,20 +441,9 @@ static int sim_read(struct lh_disk *disk, int file, void *bytes, size_t len, uin
                     size_t *got)
 {
     struct lh_sim_disk *sim = (struct lh_sim_disk *)disk;
-    struct sim_handle *handle;
-    int rc = -EBADF;
+    int rc;
     pthread_mutex_lock(&sim->lock);
-    handle = sim_handle(sim, file);
-    if (sim->crashed) {
-        rc = -EIO;
-    } else if (handle != NULL) {
-        const struct lh_sim_bytes *seen = lh_sim_state_file(&sim->state, handle->file)->seen;
-        uint64_t left = offset < seen->size ? seen->size - offset : 0;
-        *got = len < left ? len : (size_t)left;
-        if (*got > 0)
-            memcpy(bytes, seen->at + offset, *got);
-        rc = 0;
-    }
+    rc = sim->crashed ? -EIO : sim_read_file(sim, sim_handle(sim, file), bytes, len, offset, got);
     pthread_mutex_unlock(&sim->lock);
     return rc;
 }
@@ -391,6 +480,27 @@ static int sim_data(struct lh_disk *disk, int file, uint64_t offset, uint64_t *a
     }
     pthread_mutex_unlock(&sim->lock);
     return rc;
+}
+
+static int sim_describe(struct lh_disk *disk, int file, struct lh_disk_facts *facts)
+{
+    struct lh_sim_disk *sim = (struct lh_sim_disk *)disk;
+    const struct sim_handle *handle = sim_handle(sim, file);
+    if (sim->crashed || handle == NULL)
+        return sim->crashed ? -EIO : -EBADF;
+    *facts = (struct lh_disk_facts){.is_folder = handle->folder[0] != '\0'};
+    if (facts->is_folder)
+        return 0;
+    const struct lh_sim_file *at = lh_sim_state_file(&sim->state, handle->file);
+    facts->is_file = true;
+    facts->bytes = at->seen->size;
+    facts->modified_ns = at->modified_ns;
+    facts->number = handle->file;
+    if (at->seen_attribute != NULL && at->seen_attribute->size <= sizeof facts->attribute) {
+        facts->attribute_len = at->seen_attribute->size;
+        memcpy(facts->attribute, at->seen_attribute->at, facts->attribute_len);
+    }
+    return 0;
 }
 
 static int sim_list(struct lh_disk *disk, const char *folder,
@@ -458,6 +568,7 @@ static const struct lh_disk_calls sim_calls = {
     .read = sim_read,
     .size = sim_size,
     .data = sim_data,
+    .describe = sim_describe,
     .list = sim_list,
     .make_folder = sim_make_folder,
 };
@@ -506,7 +617,7 @@ void lh_sim_disk_crash(struct lh_sim_disk *sim)
 {
     lh_sim_state_crash(&sim->state, &sim->rng);
     for (size_t i = 0; i < sim->handle_count; i++)
-        sim->handles[i].file = 0;
+        sim->handles[i] = (struct sim_handle){0};
     sim->chain_count = 0;
     sim->queued = NULL;
     sim->fault.error = 0;

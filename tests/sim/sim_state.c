@@ -77,9 +77,14 @@ static void sim_put(struct lh_sim_bytes **to, const uint8_t *from, uint64_t len,
     memcpy((*to)->at + offset, from, len);
 }
 
-static void sim_apply(struct lh_sim_bytes **to, const struct lh_sim_change *change)
+static void sim_apply(struct lh_sim_bytes **to, struct lh_sim_bytes **attribute,
+                      const struct lh_sim_change *change)
 {
     switch (change->kind) {
+    case LH_SIM_ATTRIBUTE:
+        sim_bytes_unref(*attribute);
+        *attribute = sim_bytes_ref(change->bytes);
+        break;
     case LH_SIM_WRITE:
         sim_put(to, change->bytes->at, change->bytes->size, change->offset);
         break;
@@ -104,7 +109,9 @@ static void sim_change(struct lh_sim_file *file, struct lh_sim_change change)
 {
     SIM_ROOM(file->changes, file->change_count, file->change_room);
     file->changes[file->change_count++] = change;
-    sim_apply(&file->seen, &change);
+    sim_apply(&file->seen, &file->seen_attribute, &change);
+    if (change.kind != LH_SIM_ATTRIBUTE)
+        file->modified_ns++;
 }
 
 void lh_sim_file_write(struct lh_sim_file *file, const void *bytes, uint64_t len, uint64_t offset)
@@ -127,11 +134,26 @@ void lh_sim_file_grow(struct lh_sim_file *file, uint64_t size)
     sim_change(file, (struct lh_sim_change){.kind = LH_SIM_GROW, .offset = size});
 }
 
-void lh_sim_file_sync(struct lh_sim_file *file)
+void lh_sim_file_set_attribute(struct lh_sim_file *file, const void *bytes, uint64_t len)
 {
-    for (size_t i = 0; i < file->change_count; i++)
-        sim_apply(&file->durable, &file->changes[i]);
-    sim_changes_clear(file);
+    struct lh_sim_change change = {.kind = LH_SIM_ATTRIBUTE, .bytes = sim_bytes_new(len, len)};
+    memcpy(change.bytes->at, bytes, len);
+    sim_change(file, change);
+}
+
+void lh_sim_file_sync(struct lh_sim_file *file, bool all)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < file->change_count; i++) {
+        struct lh_sim_change *change = &file->changes[i];
+        if (!all && change->kind == LH_SIM_ATTRIBUTE) {
+            file->changes[left++] = *change;
+            continue;
+        }
+        sim_apply(&file->durable, &file->durable_attribute, change);
+        sim_bytes_unref(change->bytes);
+    }
+    file->change_count = left;
 }
 
 void lh_sim_file_rot(struct lh_sim_file *file, uint64_t offset, uint8_t mask)
@@ -179,7 +201,7 @@ static void sim_file_keep_some(struct lh_sim_file *file, uint64_t *rng)
         if (change->kind == LH_SIM_WRITE)
             sim_apply_torn(&file->durable, change, rng);
         else if (!lost)
-            sim_apply(&file->durable, change);
+            sim_apply(&file->durable, &file->durable_attribute, change);
         else if (change->kind == LH_SIM_EMPTY)
             return;
     }
@@ -197,7 +219,7 @@ static void sim_file_crash(struct lh_sim_file *file, uint64_t *rng)
     case 1: /* all up to one, which is torn */
         kept = lh_test_below(rng, (uint32_t)kept + 1);
         for (size_t i = 0; i < kept; i++)
-            sim_apply(&file->durable, &file->changes[i]);
+            sim_apply(&file->durable, &file->durable_attribute, &file->changes[i]);
         if (kept < file->change_count && file->changes[kept].kind == LH_SIM_WRITE)
             sim_apply_torn(&file->durable, &file->changes[kept], rng);
         break;
@@ -235,10 +257,28 @@ static struct lh_sim_name *sim_names_find(const struct lh_sim_names *names, cons
     return NULL;
 }
 
+/* Whether one is the other, or is in it. */
+static bool sim_is_within(const char *path, const char *folder)
+{
+    size_t len = strlen(folder);
+    return len > 0 && strncmp(path, folder, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
+/* A folder goes with what was in it: the removal of that was before, whether it was synced or not.
+ */
+static void sim_names_drop_within(struct lh_sim_names *names, const char *folder)
+{
+    for (size_t i = names->count; i-- > 0;)
+        if (sim_is_within(names->at[i].path, folder))
+            names->at[i] = names->at[--names->count];
+}
+
 static void sim_names_apply(struct lh_sim_names *names, const struct lh_sim_naming *naming)
 {
     struct lh_sim_name *name = sim_names_find(names, naming->path);
-    if (name != NULL)
+    if (name != NULL && name->file == LH_SIM_FOLDER)
+        sim_names_drop_within(names, naming->path);
+    else if (name != NULL)
         *name = names->at[--names->count];
     if (naming->to[0] == '\0')
         return;
@@ -328,6 +368,18 @@ int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path)
     return rc;
 }
 
+int lh_sim_state_missing(const struct lh_sim_state *state, const char *path)
+{
+    int rc = sim_check_new(state, path);
+    return rc != 0 ? rc : -ENOENT;
+}
+
+int lh_sim_state_make_one_folder(struct lh_sim_state *state, const char *path)
+{
+    int rc = sim_check_new(state, path);
+    return rc != 0 ? rc : lh_sim_state_make_folder(state, path);
+}
+
 int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to)
 {
     const struct lh_sim_name *from = sim_names_find(&state->seen, path);
@@ -353,6 +405,20 @@ int lh_sim_state_unlink(struct lh_sim_state *state, const char *path)
     if (name->file == LH_SIM_FOLDER)
         return -EISDIR;
     sim_naming(state, path, "", name->file);
+    return 0;
+}
+
+int lh_sim_state_remove_folder(struct lh_sim_state *state, const char *path)
+{
+    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
+    if (name == NULL)
+        return -ENOENT;
+    if (name->file != LH_SIM_FOLDER)
+        return -ENOTDIR;
+    for (size_t i = 0; i < state->seen.count; i++)
+        if (&state->seen.at[i] != name && sim_is_within(state->seen.at[i].path, path))
+            return -ENOTEMPTY;
+    sim_naming(state, path, "", LH_SIM_FOLDER);
     return 0;
 }
 
@@ -433,6 +499,8 @@ static void sim_file_free(struct lh_sim_file *file)
     free(file->changes);
     sim_bytes_unref(file->seen);
     sim_bytes_unref(file->durable);
+    sim_bytes_unref(file->seen_attribute);
+    sim_bytes_unref(file->durable_attribute);
     *file = (struct lh_sim_file){0};
 }
 
@@ -488,18 +556,13 @@ void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
         file->change_room = file->change_count;
         sim_bytes_ref(file->seen);
         sim_bytes_ref(file->durable);
+        sim_bytes_ref(file->seen_attribute);
+        sim_bytes_ref(file->durable_attribute);
         for (size_t k = 0; k < file->change_count; k++) {
             file->changes[k] = from->files[i].changes[k];
             sim_bytes_ref(file->changes[k].bytes);
         }
     }
-}
-
-/* Whether one is the other, or is in it. */
-static bool sim_is_within(const char *path, const char *folder)
-{
-    size_t len = strlen(folder);
-    return len > 0 && strncmp(path, folder, len) == 0 && (path[len] == '\0' || path[len] == '/');
 }
 
 static bool sim_depends(const struct lh_sim_naming *late, const struct lh_sim_naming *early)
@@ -552,6 +615,8 @@ void lh_sim_state_crash(struct lh_sim_state *state, uint64_t *rng)
         sim_file_crash(file, rng);
         sim_bytes_unref(file->seen);
         file->seen = sim_bytes_ref(file->durable);
+        sim_bytes_unref(file->seen_attribute);
+        file->seen_attribute = sim_bytes_ref(file->durable_attribute);
         lh_sim_state_forget(state, (uint32_t)i + 1);
     }
 }

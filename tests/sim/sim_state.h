@@ -20,12 +20,12 @@ struct lh_sim_bytes {
     uint8_t at[];
 };
 
-enum lh_sim_change_kind { LH_SIM_WRITE, LH_SIM_EMPTY, LH_SIM_GROW };
+enum lh_sim_change_kind { LH_SIM_WRITE, LH_SIM_EMPTY, LH_SIM_GROW, LH_SIM_ATTRIBUTE };
 
 struct lh_sim_change {
     enum lh_sim_change_kind kind;
-    uint64_t offset; /* WRITE; GROW: the size */
-    struct lh_sim_bytes *bytes;
+    uint64_t offset;            /* WRITE; GROW: the size */
+    struct lh_sim_bytes *bytes; /* WRITE, ATTRIBUTE */
 };
 
 struct lh_sim_file {
@@ -33,6 +33,9 @@ struct lh_sim_file {
     uint32_t handles;
     struct lh_sim_bytes *seen;
     struct lh_sim_bytes *durable;
+    struct lh_sim_bytes *seen_attribute; /* NULL: none */
+    struct lh_sim_bytes *durable_attribute;
+    uint64_t modified_ns;          /* a count of changes: the same for the same history */
     struct lh_sim_change *changes; /* from durable to seen, but for what a failed sync has lost */
     size_t change_count;
     size_t change_room;
@@ -79,15 +82,23 @@ void lh_sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES]);
 
 /* 0 or -errno. */
 int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_t *number);
+/* What opening a path that is not there says: -ENOENT or -ENOTDIR. */
+int lh_sim_state_missing(const struct lh_sim_state *state, const char *path);
+/* Without its parents: those must be there. */
+int lh_sim_state_make_one_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to);
+/* -ENOTEMPTY */
+int lh_sim_state_remove_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_unlink(struct lh_sim_state *state, const char *path);
 int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path);
 
 void lh_sim_file_write(struct lh_sim_file *file, const void *bytes, uint64_t len, uint64_t offset);
 void lh_sim_file_empty(struct lh_sim_file *file);
 void lh_sim_file_grow(struct lh_sim_file *file, uint64_t size);
-void lh_sim_file_sync(struct lh_sim_file *file);
+void lh_sim_file_set_attribute(struct lh_sim_file *file, const void *bytes, uint64_t len);
+/* Without `all` the attribute stays as it may. */
+void lh_sim_file_sync(struct lh_sim_file *file, bool all);
 /* A sync that fails: some of the changes become durable, the others never will. */
 void lh_sim_file_sync_failing(struct lh_sim_file *file, uint64_t *rng);
 void lh_sim_file_rot(struct lh_sim_file *file, uint64_t offset, uint8_t mask);

@@ -26,8 +26,9 @@ struct opened {
 
 static struct opened open_disk(const char *root, enum lh_disk_io io)
 {
+    struct lh_disk_options options = {.key = "data_dir", .lock = "lock", .io = io};
     struct opened opened = {0};
-    opened.status = lh_disk_open_folder(root, io, &opened.disk, opened.note, &opened.error);
+    opened.status = lh_disk_open_folder(root, &options, &opened.disk, opened.note, &opened.error);
     return opened;
 }
 

@@ -27,10 +27,12 @@ static int set_up(void **state)
     if (strcmp(kind, "simulated") == 0) {
         bench->disk = lh_sim_disk_disk(lh_sim_disk_create(lh_test_seed()));
     } else {
+        struct lh_disk_options options = {.key = "data_dir",
+                                          .lock = "lock",
+                                          .io = strcmp(kind, "io_uring") == 0 ? LH_DISK_URING
+                                                                              : LH_DISK_BLOCKING};
         disk_root_make(bench->root);
-        if (lh_disk_open_folder(bench->root,
-                                strcmp(kind, "io_uring") == 0 ? LH_DISK_URING : LH_DISK_BLOCKING,
-                                &bench->disk, note, &error) != LH_OK)
+        if (lh_disk_open_folder(bench->root, &options, &bench->disk, note, &error) != LH_OK)
             print_message("%s\n", error.text);
     }
     assert_true(bench->disk == NULL || strcmp(lh_disk_name(bench->disk), kind) == 0);
