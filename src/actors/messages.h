@@ -10,6 +10,7 @@
 #include "net/http.h"
 #include "shards/parts.h"
 #include "store/lhv1.h"
+#include "store/object_info.h"
 #include "store/wal.h"
 
 enum lh_op {
@@ -227,16 +228,6 @@ _Static_assert(offsetof(struct lh_peer_note, head) == 0, "a note is a message");
  * first piece; send it back for the next one; over with `is_last`. With `is_abort` it is closed.
  * HEAD is `want_body` = false. DELETE, LIST: one step. */
 enum lh_transfer_op { LH_TRANSFER_PUT, LH_TRANSFER_GET, LH_TRANSFER_DELETE, LH_TRANSFER_LIST };
-
-#define LH_ETAG_BYTES_MAX         79u  /* what S3 stores give is shorter */
-#define LH_CONTENT_TYPE_BYTES_MAX 255u /* RFC 6838's names and a few parameters */
-
-struct lh_object_info {
-    uint64_t size;
-    uint64_t modified_ms;             /* since 1970 */
-    char etag[LH_ETAG_BYTES_MAX + 1]; /* without quotes */
-    char content_type[LH_CONTENT_TYPE_BYTES_MAX + 1];
-};
 
 struct lh_object_entry { /* of a list */
     struct lh_str key;   /* inside the transfer's `keys` */

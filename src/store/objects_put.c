@@ -1,0 +1,434 @@
+/* Putting an object. Runs on the store's thread.
+ *
+ * The bytes go to a file of %tmp, which is synced with its attribute before it is named; then, with
+ * the key's lock: its folders, the conditions, the rename. Then the folders are synced, and the put
+ * is over. Whatever fails before the rename leaves nothing but, at worst, a file of %tmp after a
+ * crash, which goes at the next start. */
+#include "store/objects_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ALLOCATE_BYTES_MIN (1u << 20) /* below, one write allocates as well */
+
+struct lh__put {
+    struct lh__step step;
+    struct lh_objects *objects;
+    struct lh_object_put *put;
+    struct lh__lock lock;
+    struct lh__find find; /* of what is there: for the conditions, and its name */
+    struct lh__way way;
+    struct lh__prune prune;
+    struct lh__sync_up up;
+    XXH3_state_t *hash;
+    int file;
+    uint64_t bytes;
+    uint32_t tries;
+    bool has_temp;
+    bool is_locked;
+    bool is_aside; /* the name that it gets */
+    bool has_way;  /* folders may have been made for it */
+    char temp[32];
+    char path[LH_OBJECT_PATH_BYTES];
+    char aside[LH_OBJECT_PATH_BYTES];
+    uint8_t attribute[LH_OBJECT_ATTRIBUTE_BYTES_MAX];
+};
+
+static struct lh__put *put_of(struct lh__step *step)
+{
+    return (struct lh__put *)((char *)step - offsetof(struct lh__put, step));
+}
+
+/* ---- the end ---- */
+
+static void end(struct lh__put *own)
+{
+    struct lh_object_put *put = own->put;
+    if (own->way.folder != NULL)
+        lh__folder_unref(own->objects, own->way.folder);
+    own->objects->open--;
+    XXH3_freeState(own->hash);
+    free(own);
+    put->own = NULL;
+    put->done(put);
+}
+
+static void pruned(struct lh__prune *prune)
+{
+    end(prune->arg);
+}
+
+static void temp_removed(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    (void)rc; /* it goes at the next start */
+    if (!own->has_way) {
+        end(own);
+        return;
+    }
+    own->prune = (struct lh__prune){.step.objects = own->objects, .done = pruned, .arg = own};
+    lh__prune(&own->prune, lh_str_of(own->path));
+}
+
+/* Leaves nothing; `put->error` says why. */
+static void give_up(struct lh__put *own)
+{
+    if (own->is_locked)
+        lh__unlock(own->objects, &own->lock);
+    own->is_locked = false;
+    if (own->file >= 0)
+        lh_disk_close(own->objects->disk, own->file);
+    own->file = -1;
+    if (!own->has_temp) {
+        end(own);
+        return;
+    }
+    lh__step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->temp},
+             temp_removed);
+}
+
+static void fail(struct lh__put *own, int rc, const char *doing)
+{
+    lh__fail(&own->put->error, rc, doing, own->put->key);
+    give_up(own);
+}
+
+void lh_object_put_abort(struct lh_object_put *put)
+{
+    if (put->own == NULL)
+        put->done(put);
+    else
+        give_up(put->own);
+}
+
+/* ---- naming ---- */
+
+static void walk_way(struct lh__put *own);
+
+static void is_durable(struct lh__sync_up *up, int rc)
+{
+    struct lh__put *own = up->arg;
+    if (rc != 0)
+        lh__fail(&own->put->error, rc, "syncing the folders of", own->put->key);
+    end(own);
+}
+
+static void named(struct lh__put *own)
+{
+    struct lh_objects *objects = own->objects;
+    struct lh_disk_facts facts;
+    struct lh_object_stat stat;
+    int rc = lh_disk_describe(objects->disk, own->file, &facts);
+    lh_disk_close(objects->disk, own->file);
+    own->file = -1;
+    own->has_temp = false;
+    lh__folder_changed(own->way.folder);
+    if (rc == 0) {
+        lh_object_describe(&facts, &stat, &own->put->info);
+        stat.is_aside = own->is_aside;
+        lh__index_put(objects, own->put->key, &stat);
+    }
+    own->is_locked = false;
+    lh__unlock(objects, &own->lock);
+    own->up = (struct lh__sync_up){.objects = objects, .done = is_durable, .arg = own};
+    lh__sync_up(&own->up, lh_str_of(own->path));
+}
+
+static void rename_temp(struct lh__put *own);
+
+static void renamed(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    bool is_gone =
+        rc == -ENOENT || rc == -ENOTDIR; /* a folder on the way, since it was looked at */
+    if (rc == 0) {
+        named(own);
+    } else if (rc == -EISDIR && !own->is_aside) {
+        own->is_aside = true;
+        rename_temp(own);
+    } else if (is_gone && own->tries++ < LH__TRIES_MAX) {
+        lh__folder_unref(own->objects, own->way.folder);
+        own->way.folder = NULL;
+        walk_way(own);
+    } else {
+        fail(own, rc, "naming");
+    }
+}
+
+static void rename_temp(struct lh__put *own)
+{
+    lh__step(&own->step,
+             (struct lh_disk_op){.kind = LH_DISK_RENAME,
+                                 .path = own->temp,
+                                 .to = own->is_aside ? own->aside : own->path},
+             renamed);
+}
+
+static bool meets_conditions(struct lh__put *own, const char *etag)
+{
+    struct lh_object_put *put = own->put;
+    if (put->if_match.len > 0 && !lh_etag_is_in(put->if_match, etag, true)) {
+        lh_error_set(&put->error, LH_PRECONDITION_FAILED, "If-Match: the object %s%.40s",
+                     etag == NULL ? "is not there" : "has the ETag ", etag == NULL ? "" : etag);
+        return false;
+    }
+    if (put->if_none_match.len > 0 && lh_etag_is_in(put->if_none_match, etag, false)) {
+        lh_error_set(&put->error, LH_PRECONDITION_FAILED,
+                     "If-None-Match: the object is there, with the ETag %.40s", etag);
+        return false;
+    }
+    return true;
+}
+
+static bool has_conditions(const struct lh_object_put *put)
+{
+    return put->if_match.len > 0 || put->if_none_match.len > 0;
+}
+
+/* Whether what is there, as a find says, lets the put go on; ends it otherwise. */
+static bool may_go_on(struct lh__put *own, struct lh__find *find, int rc)
+{
+    struct lh_object_info info;
+    struct lh_object_stat stat;
+    if (rc == 0) {
+        lh_disk_close(own->objects->disk, find->file);
+        lh_object_describe(&find->facts, &stat, &info);
+    }
+    if (rc != 0 && rc != -ENOENT) {
+        fail(own, rc, "looking at");
+        return false;
+    }
+    if (!meets_conditions(own, rc == 0 ? info.etag : NULL)) {
+        give_up(own);
+        return false;
+    }
+    return true;
+}
+
+static void look(struct lh__put *own, void (*done)(struct lh__find *find, int rc))
+{
+    own->find = (struct lh__find){.step.objects = own->objects,
+                                  .path = own->path,
+                                  .aside = own->aside,
+                                  .looks_aside = true,
+                                  .done = done,
+                                  .arg = own};
+    lh__find(&own->find);
+}
+
+static void replaced_found(struct lh__find *find, int rc)
+{
+    struct lh__put *own = find->arg;
+    if (!may_go_on(own, find, rc))
+        return;
+    own->is_aside = rc == 0 && find->is_aside;
+    rename_temp(own);
+}
+
+static void way_found(struct lh__way *way, int rc)
+{
+    struct lh__put *own = way->arg;
+    if (rc == -EINVAL) { /* it has said why */
+        give_up(own);
+    } else if (rc != 0) {
+        fail(own, rc, "making the folders of");
+    } else if (has_conditions(own->put) || lh__may_be_aside(own->objects, own->put->key)) {
+        look(own, replaced_found);
+    } else {
+        rename_temp(own);
+    }
+}
+
+static void walk_way(struct lh__put *own)
+{
+    own->has_way = true;
+    own->is_aside = false;
+    own->way.step.objects = own->objects;
+    own->way.path = lh_str_of(own->path);
+    own->way.makes = true;
+    own->way.done = way_found;
+    own->way.arg = own;
+    own->way.error = &own->put->error;
+    lh__way_find(&own->way);
+}
+
+static void locked(struct lh__lock *lock)
+{
+    struct lh__put *own = lock->arg;
+    own->is_locked = true;
+    walk_way(own);
+}
+
+/* ---- bytes ---- */
+
+static void bytes_synced(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    if (rc != 0) {
+        fail(own, rc, "syncing");
+        return;
+    }
+    own->lock = (struct lh__lock){.path = lh_str_of(own->path), .granted = locked, .arg = own};
+    lh__lock(own->objects, &own->lock);
+}
+
+static void attribute_set(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    if (rc != 0)
+        fail(own, rc, "describing");
+    else
+        lh__step(step, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = own->file},
+                 bytes_synced);
+}
+
+/* All bytes are written. The attribute names the file's time, which nothing changes any more. */
+static void finish(struct lh__put *own)
+{
+    struct lh_object_put *put = own->put;
+    struct lh_disk_facts facts;
+    XXH128_canonical_t hash;
+    if (put->length != LH_OBJECT_LENGTH_UNKNOWN && own->bytes != put->length) {
+        lh_error_set(&put->error, LH_BAD_REQUEST,
+                     "the body has %" PRIu64 " bytes, %" PRIu64 " were announced", own->bytes,
+                     put->length);
+        give_up(own);
+        return;
+    }
+    if (!own->objects->has_attributes) {
+        attribute_set(&own->step, 0);
+        return;
+    }
+    int rc = lh_disk_describe(own->objects->disk, own->file, &facts);
+    if (rc != 0) {
+        fail(own, rc, "describing");
+        return;
+    }
+    XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
+    size_t len =
+        lh_object_attribute(hash.digest, facts.modified_ns, put->info.content_type, own->attribute);
+    lh__step(
+        &own->step,
+        (struct lh_disk_op){
+            .kind = LH_DISK_SET_ATTRIBUTE, .file = own->file, .bytes = own->attribute, .len = len},
+        attribute_set);
+}
+
+static void written(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    if (rc != 0) {
+        fail(own, rc, "writing");
+        return;
+    }
+    own->bytes += own->put->piece.len;
+    if (own->put->is_last)
+        finish(own);
+    else
+        own->put->done(own->put);
+}
+
+static void write_piece(struct lh__put *own)
+{
+    struct lh_str piece = own->put->piece;
+    if (piece.len == 0) {
+        written(&own->step, 0);
+        return;
+    }
+    if (own->objects->has_attributes)
+        XXH3_128bits_update(own->hash, piece.ptr, piece.len);
+    lh__step(&own->step,
+             (struct lh_disk_op){.kind = LH_DISK_WRITE,
+                                 .file = own->file,
+                                 .bytes = piece.ptr,
+                                 .len = piece.len,
+                                 .offset = own->bytes},
+             written);
+}
+
+static void allocated(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    if (rc != 0)
+        fail(own, rc, "making room for");
+    else
+        write_piece(own);
+}
+
+static void temp_opened(struct lh__step *step, int rc)
+{
+    struct lh__put *own = put_of(step);
+    uint64_t length = own->put->length;
+    if (rc != 0) {
+        fail(own, rc, "making a file for");
+        return;
+    }
+    own->has_temp = true;
+    own->file = step->op.file;
+    if (length == LH_OBJECT_LENGTH_UNKNOWN || length < ALLOCATE_BYTES_MIN)
+        write_piece(own);
+    else
+        lh__step(step,
+                 (struct lh_disk_op){.kind = LH_DISK_ALLOCATE, .file = own->file, .len = length},
+                 allocated);
+}
+
+static void open_temp(struct lh__put *own)
+{
+    snprintf(own->temp, sizeof own->temp, "%s/%" PRIu64, LH_OBJECT_TEMP_FOLDER,
+             own->objects->next_temp++);
+    lh__step(&own->step,
+             (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = own->temp, .how = LH_DISK_OPEN_NEW},
+             temp_opened);
+}
+
+static void first_found(struct lh__find *find, int rc)
+{
+    if (may_go_on(find->arg, find, rc))
+        open_temp(find->arg);
+}
+
+static struct lh__put *create(struct lh_objects *objects, struct lh_object_put *put)
+{
+    struct lh__put *own = malloc(sizeof *own);
+    if (own == NULL)
+        return NULL;
+    memset(own, 0, offsetof(struct lh__put, temp));
+    own->objects = own->step.objects = objects;
+    own->put = put;
+    own->file = -1;
+    own->hash = XXH3_createState();
+    if (own->hash == NULL) {
+        free(own);
+        return NULL;
+    }
+    XXH3_128bits_reset(own->hash);
+    size_t len = lh_object_key_path(put->key, own->path);
+    memcpy(own->aside, own->path, len);
+    memcpy(own->aside + len, "%", 2);
+    return own;
+}
+
+void lh_object_put(struct lh_objects *objects, struct lh_object_put *put)
+{
+    if (put->own != NULL) {
+        write_piece(put->own);
+        return;
+    }
+    put->error = (struct lh_error){.status = LH_OK};
+    put->own = create(objects, put);
+    if (put->own == NULL) {
+        lh_error_set(&put->error, LH_OUT_OF_MEMORY, "not enough memory to put an object");
+        put->done(put);
+        return;
+    }
+    objects->open++;
+    /* What is refused at the end is refused before it is uploaded, too. */
+    if (has_conditions(put))
+        look(put->own, first_found);
+    else
+        open_temp(put->own);
+}
