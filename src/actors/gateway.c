@@ -290,6 +290,10 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
         lh_queryd_on_piece(gateway->queryd, (struct lh_query_piece *)msg);
         return;
     }
+    if (msg->type == LH_MSG_TRANSFER) {
+        lh__object_back(gateway, (struct lh_transfer *)msg);
+        return;
+    }
     assert(msg->type == LH_MSG_REQUEST);
     if (request->stage == LH_STAGE_ADMIT) {
         lh_msg_queue_put(&gateway->waiting_answers, msg);

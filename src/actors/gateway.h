@@ -10,6 +10,7 @@
 #include "actors/peer.h"
 #include "actors/proxy.h"
 #include "actors/queryd.h"
+#include "actors/storaged.h"
 #include "actors/vectord.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -33,13 +34,16 @@ struct lh_gateway {
     uint32_t next_decoder;
     struct lh_vectord *vectord; /* NULL: it is in another process */
     struct lh_proxy proxy;
-    const struct lh_peer *peer; /* NULL: there is none */
+    const struct lh_peer *peer;                         /* NULL: there is none */
+    struct lh_actor *storaged;                          /* takes transfers; NULL: there is none */
+    const struct lh_storaged_metrics *storaged_metrics; /* NULL: there is none with the disk */
     struct lh_worker *workers;
     uint32_t worker_count;
     struct lh_admission admission;       /* whose requests wait, their sockets are not read */
     struct lh_msg_queue waiting_answers; /* decoded: until large answers have room */
     uint64_t answer_bytes;               /* expected of large answers in flight */
     uint64_t in_flight;                  /* requests that exist */
+    uint32_t transfers;                  /* of them, object calls */
     uint32_t streams;                    /* NDJSON bodies that are being read */
     uint64_t refused;                    /* 503 for want of credit */
     bool is_stopping;
@@ -84,6 +88,10 @@ void lh_handle_item_get(struct lh_http_call *call, void *context);
 void lh_handle_item_drop(struct lh_http_call *call, void *context);
 void lh_handle_items_delete(struct lh_http_call *call, void *context);
 void lh_handle_items_page(struct lh_http_call *call, void *context);
+void lh_handle_object_put(struct lh_http_call *call, void *context);
+void lh_handle_object_get(struct lh_http_call *call, void *context);
+void lh_handle_object_delete(struct lh_http_call *call, void *context);
+void lh_handle_object_list(struct lh_http_call *call, void *context);
 
 /* ---- between the files of the gateway ---- */
 
@@ -101,5 +109,8 @@ void lh__gateway_give_credits(struct lh_gateway *gateway, struct lh_request *req
 /* An NDJSON body begins; a piece of one has come back. */
 void lh__ndjson_begin(struct lh_gateway *gateway, struct lh_http_call *call);
 void lh__ndjson_back(struct lh_gateway *gateway, struct lh_request *request);
+
+/* A transfer has come back from the store. */
+void lh__object_back(struct lh_gateway *gateway, struct lh_transfer *transfer);
 
 #endif

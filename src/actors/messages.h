@@ -224,9 +224,10 @@ _Static_assert(offsetof(struct lh_peer_note, head) == 0, "a note is a message");
  * or S3, it does not matter which); it comes back to `reply_to` after each step, until `is_over`.
  *   PUT: each step brings a `piece`; the last has `is_last`. Nothing is visible before, all of it
  * is durable after; over when the last has been answered, or at the first error. With `is_abort`
- * instead of a piece it leaves nothing. GET: the first answer has the object's description and the
- * first piece; send it back for the next one; over with `is_last`. With `is_abort` it is closed.
- * HEAD is `want_body` = false. DELETE, LIST: one step. */
+ * instead of a piece it leaves nothing. The piece comes back empty, to be filled again. GET: the
+ * first answer has the object's description and the first piece; send it back for the next one;
+ * over with `is_last`. With `is_abort` it is closed. HEAD is `want_body` = false. DELETE, LIST: one
+ * step. */
 enum lh_transfer_op { LH_TRANSFER_PUT, LH_TRANSFER_GET, LH_TRANSFER_DELETE, LH_TRANSFER_LIST };
 
 struct lh_object_entry { /* of a list */
@@ -247,9 +248,12 @@ struct lh_transfer {
     struct lh_buf key;      /* LIST: the prefix */
     struct lh_buf if_match; /* as in the header, empty: none */
     struct lh_buf if_none_match;
+    struct lh_buf if_modified_since; /* GET, and the next: as in the header */
+    struct lh_buf if_range;
     uint64_t length; /* PUT: of the body, or LH_HTTP_LENGTH_UNKNOWN */
     bool want_body;  /* GET: false for HEAD */
-    bool has_range;  /* GET: of the two below; suffix: the last `range_last` bytes */
+    bool has_range;  /* GET: of the two below; suffix: the last `range_last` bytes. Still set when
+                      * it is answered: the body is a part */
     bool is_range_suffix;
     uint64_t range_first;
     uint64_t range_last;  /* included; UINT64_MAX: to the end */
@@ -279,6 +283,11 @@ struct lh_transfer {
 _Static_assert(offsetof(struct lh_transfer, head) == 0, "a transfer is a message");
 
 #define LH_MSG_TRANSFER 8u
+
+/* For the store, when it knows `info`: whether the conditions of a GET hold, and what of the object
+ * its range is. Fills is_not_modified, body_first and body_length, and drops a range that If-Range
+ * makes void. LH_PRECONDITION_FAILED, LH_RANGE_NOT_SATISFIABLE, also in `error`. */
+LH_MUST_USE enum lh_status lh_transfer_check(struct lh_transfer *transfer);
 
 /* NULL when there is no memory. Destroy only what is over or was never sent. */
 struct lh_transfer *lh_transfer_create(enum lh_transfer_op op, struct lh_mailbox *reply_to);

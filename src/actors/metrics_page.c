@@ -185,6 +185,30 @@ static void append_peer(struct lh_buf *out, const struct lh_peer *peer)
                      (double)(lh_clock_ns() - success_ns) * 1e-9);
 }
 
+static void append_storaged(struct lh_buf *out, const struct lh_storaged_metrics *metrics)
+{
+    append_counter(out, "lakehouse_objects_put_total", "Objects put", &metrics->puts);
+    append_counter(out, "lakehouse_objects_got_total", "Objects got, whole or in part",
+                   &metrics->gets);
+    append_counter(out, "lakehouse_objects_deleted_total", "Deletes answered", &metrics->deletes);
+    append_counter(out, "lakehouse_objects_listed_total", "Pages of lists", &metrics->lists);
+    append_counter(out, "lakehouse_objects_failures_total",
+                   "Object calls that failed by no fault of the client's", &metrics->errors);
+    append_counter(out, "lakehouse_objects_put_bytes_total", "Bytes of objects taken",
+                   &metrics->bytes_in);
+    append_counter(out, "lakehouse_objects_got_bytes_total", "Bytes of objects given",
+                   &metrics->bytes_out);
+    append_counter(out, "lakehouse_objects_folder_syncs_total",
+                   "Syncs of folders; one may be for many objects", &metrics->folder_syncs);
+    append_gauge(out, "lakehouse_objects_in_flight", "Object calls that the store has begun",
+                 (double)lh_counter_get(&metrics->in_flight));
+    append_gauge(out, "lakehouse_objects_listed", "1 once all objects are counted",
+                 (double)lh_counter_get(&metrics->is_listed));
+    append_gauge(out, "lakehouse_objects", "Objects known", (double)lh_counter_get(&metrics->keys));
+    append_gauge(out, "lakehouse_objects_index_bytes", "Memory of the index of keys",
+                 (double)lh_counter_get(&metrics->index_bytes));
+}
+
 void lh_handle_metrics(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
@@ -203,6 +227,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
         append_peer(&out, gateway->peer);
     if (gateway->queryd != NULL)
         lh_queryd_metrics(gateway->queryd, &out);
+    if (gateway->storaged_metrics != NULL)
+        append_storaged(&out, gateway->storaged_metrics);
     append_process(&out);
     lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

@@ -64,8 +64,18 @@
     "},\"next_cursor\":{\"type\":\"string\"}}}"
 #define STATUS "{\"type\":\"object\",\"properties\":{\"status\":{\"type\":\"string\"}}}"
 
-#define VECTORD (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
-#define QUERYD  (LH_HTTP_GATEWAY | LH_HTTP_QUERYD)
+#define STORED                                                                             \
+    "{\"type\":\"object\",\"properties\":{\"key\":{\"type\":\"string\"},\"size\":" INTEGER \
+    ",\"etag\":{\"type\":\"string\"}}}"
+#define OBJECTS                                                                              \
+    "{\"type\":\"object\",\"properties\":{\"prefix\":{\"type\":\"string\"},\"objects\":{"    \
+    "\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"Key\":{\"type\":"   \
+    "\"string\"},\"Size\":" INTEGER ",\"ETag\":{\"type\":\"string\"},\"LastModified\":{"     \
+    "\"type\":\"string\",\"format\":\"date-time\"}}}},\"truncated\":{\"type\":\"boolean\"}," \
+    "\"next_cursor\":{\"type\":\"string\"}}}"
+#define STORAGED (LH_HTTP_GATEWAY | LH_HTTP_STORAGED)
+#define VECTORD  (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
+#define QUERYD   (LH_HTTP_GATEWAY | LH_HTTP_QUERYD)
 #define SQL                                                                                      \
     "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
     "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
@@ -249,6 +259,46 @@ const struct lh_route lh_routes[] = {
      .summary = "Delete one item",
      .query = "durability",
      .success = 204},
+    {.method = LH_HTTP_PUT,
+     .pattern = "/storage/put/{key...}",
+     .services = STORAGED,
+     .body = LH_HTTP_BODY_STREAM,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_KEY,
+     .handle = lh_handle_object_put,
+     .operation = "putObject",
+     .summary = "Put an object, of any length; answered when it is durable",
+     .response_json = STORED,
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/storage/get/{key...}",
+     .services = STORAGED,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_KEY,
+     .handle = lh_handle_object_get,
+     .operation = "getObject",
+     .summary = "Get an object, or a range of it",
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/storage/delete/{key...}",
+     .services = STORAGED,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_KEY,
+     .handle = lh_handle_object_delete,
+     .operation = "deleteObject",
+     .summary = "Delete an object; 204 also when there is none",
+     .success = 204},
+    {.method = LH_HTTP_GET,
+     .pattern = "/storage/list",
+     .services = STORAGED,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_PREFIX,
+     .handle = lh_handle_object_list,
+     .operation = "listObjects",
+     .summary = "List the objects with a prefix, in byte order of their keys, by pages",
+     .response_json = OBJECTS,
+     .query = "prefix,limit,cursor",
+     .success = 200},
     {.method = LH_HTTP_POST,
      .pattern = "/sql",
      .services = QUERYD,

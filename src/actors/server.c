@@ -5,6 +5,7 @@
 #include "actors/server.h"
 
 #include "base/clock.h"
+#include "store/object_key.h"
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,6 +189,45 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
     return status == LH_OK ? make_peer(server, config, path, error) : status;
 }
 
+/* Opens storaged.root; nothing when there is none. */
+static enum lh_status open_storaged(struct lh_server *server, const struct lh_config *config,
+                                    struct lh_error *error)
+{
+    struct lh_str folder = lh_config_string(config, "storaged.root");
+    struct lh_disk_options disk = {.key = "storaged.root",
+                                   .lock = LH_OBJECT_LOCK_FILE,
+                                   .io = lh_server_io(config),
+                                   .is_shared = true};
+    char path[4096];
+    char note[160];
+    struct lh_storaged_options options = {.root = path, .log = &server->log};
+    if (folder.len == 0)
+        return LH_OK;
+    if (folder.len >= sizeof path)
+        return lh_error_set(error, LH_CONFIG, "storaged.root: longer than %zu bytes",
+                            sizeof path - 1);
+    memcpy(path, folder.ptr, folder.len);
+    path[folder.len] = '\0';
+    enum lh_status status = lh_disk_open_folder(path, &disk, &options.disk, note, error);
+    if (status != LH_OK) {
+        lh_config_blame(config, "storaged.root", error);
+        return status;
+    }
+    status = lh_disk_open_plain(path, &options.walk_disk, error);
+    if (status == LH_OK)
+        status = lh_storaged_init(&server->storaged, &options, error);
+    server->has_storaged = status == LH_OK;
+    if (status != LH_OK) {
+        lh_disk_destroy(options.walk_disk);
+        lh_disk_destroy(options.disk);
+        return status;
+    }
+    lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "object store opened",
+                LH_LOG_TEXT("storaged.root", path), LH_LOG_TEXT("io", lh_disk_name(options.disk)),
+                LH_LOG_TEXT("note", note));
+    return listen_on(server, config, LH_HTTP_STORAGED, error);
+}
+
 static enum lh_status make_decoders(struct lh_server *server, struct lh_error *error)
 {
     struct lh_mailbox *gateway = lh_http_server_mailbox(server->http);
@@ -262,6 +302,10 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
     server->gateway.queryd = server->has_queryd ? &server->queryd : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
+    if (server->has_storaged) {
+        server->gateway.storaged = &server->storaged.actor;
+        server->gateway.storaged_metrics = &server->storaged.metrics;
+    }
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
 }
@@ -318,9 +362,13 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = make_vectord(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
         status = make_queryd(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_STORAGED)->is_here)
+        status = open_storaged(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);
+    if (status == LH_OK && server->has_storaged)
+        status = lh_storaged_start(&server->storaged, error);
     if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
     if (status == LH_OK && server->has_queryd)
@@ -370,8 +418,12 @@ void lh_server_stop(struct lh_server *server)
             lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
     }
+    if (server->has_storaged) /* behind the peer, which may be its client */
+        lh_storaged_stop(&server->storaged);
     if (server->has_peer)
         lh_peer_deinit(&server->peer);
+    if (server->has_storaged)
+        lh_storaged_deinit(&server->storaged);
     if (server->is_kept) {
         lh_persister_deinit(&server->persister);
         lh_recovery_deinit(&server->recovery);

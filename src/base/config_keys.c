@@ -129,10 +129,12 @@ const struct lh_config_key lh__config_keys[] = {
     LH_DURATION("vectord", "checkpoint_age", "60m", 0, LH_DAY, 0,
                 "A change that only the log has for longer than this starts one; 0: never."),
 
-    LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND | LH_KEY_LATER,
-              "Where the object store answers."),
+    LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND,
+              "Where the object store answers, with or without /v1, when it has a root."),
     LH_CHOICE("storaged", "backend", "disk", "disk|s3", LH_KEY_LATER, "Where objects lie."),
-    LH_STRING("storaged", "root", "", LH_KEY_LATER, "Folder of the disk backend."),
+    LH_STRING("storaged", "root", "", 0,
+              "Folder of the disk backend: an object is a file in it, under its key's path.\n"
+              "Empty: object calls are answered 501."),
 
     LH_STRING("catalogd", "bind", "127.0.0.1:3212", LH_KEY_BIND | LH_KEY_LATER,
               "Where the catalog answers."),

@@ -38,9 +38,10 @@
 #define LH_LHV1_ENVELOPE_BYTES_MAX (1u << 30) /* version 1 has all metadata in it: 1 KiB x 1M */
 
 /* Objects. */
-#define LH_OBJECT_KEY_BYTES_MAX  1024u /* S3's */
-#define LH_OBJECT_NAME_BYTES_MAX 254u  /* of a segment on disk: a file name with one byte to spare \
-                                        */
+#define LH_OBJECT_KEY_BYTES_MAX 1024u /* S3's */
+#define LH_OBJECT_NAME_BYTES_MAX                                     \
+    254u /* of a segment on disk: a file name with one byte to spare \
+          */
 #define LH_OBJECT_LIST_MAX        1000u        /* keys in one page; S3's */
 #define LH_ETAG_BYTES_MAX         79u          /* what S3 stores give is shorter */
 #define LH_CONTENT_TYPE_BYTES_MAX 255u         /* RFC 6838's names and a few parameters */

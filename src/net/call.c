@@ -187,6 +187,11 @@ void *lh_http_call_data(const struct lh_http_call *call)
     return call->data;
 }
 
+bool lh_http_call_is_head(const struct lh_http_call *call)
+{
+    return call->is_head;
+}
+
 struct lh_str lh_http_call_param(const struct lh_http_call *call, unsigned i)
 {
     assert(i < LH_PATH_PARAMS_MAX);

@@ -180,6 +180,8 @@ struct lh_http_ticket {
 struct lh_http_ticket lh_http_call_ticket(const struct lh_http_call *call);
 struct lh_http_call *lh_http_find(struct lh_http_server *server, struct lh_http_ticket ticket);
 
+/* HEAD: the answer's body is for its length alone. */
+bool lh_http_call_is_head(const struct lh_http_call *call);
 uint64_t lh_http_call_request_id(const struct lh_http_call *call);
 /* What X-Request-Id says in the answer and to an upstream: the client's own, if it sent one that
  * can stand in a log, or ours, which is written to `made`. */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #define VERSION      1u
 #define TYPE_AT      25u
@@ -76,6 +77,16 @@ void lh_object_etag(const struct lh_object_stat *stat, char etag[LH_ETAG_BYTES_M
     memcpy(&number, stat->tag, sizeof number);
     snprintf(etag, LH_ETAG_BYTES_MAX + 1, "%" PRIx64 "-%" PRIx64 "-%" PRIx64, stat->modified_ns,
              stat->size, number);
+}
+
+void lh_http_date(uint64_t ms, char text[LH_HTTP_DATE_BYTES])
+{
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm = {0};
+    gmtime_r(&seconds, &tm);
+    /* A file's time may be in any year; one of five digits is no date, and equals none. */
+    if (strftime(text, LH_HTTP_DATE_BYTES, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        text[0] = '\0';
 }
 
 bool lh_etag_is_in(struct lh_str list, const char *etag, bool is_strong)

@@ -41,6 +41,10 @@ void lh_object_describe(const struct lh_disk_facts *facts, struct lh_object_stat
 
 void lh_object_etag(const struct lh_object_stat *stat, char etag[LH_ETAG_BYTES_MAX + 1]);
 
+/* A time as HTTP has it, such as "Sun, 06 Nov 1994 08:49:37 GMT". */
+#define LH_HTTP_DATE_BYTES 30u
+void lh_http_date(uint64_t ms, char text[LH_HTTP_DATE_BYTES]);
+
 /* Whether a header's list of entity tags, or "*", has one for what is there (`etag`, NULL: nothing
  * is). If-Match compares strongly: a weak tag is like none; If-None-Match does not care. */
 bool lh_etag_is_in(struct lh_str list, const char *etag, bool is_strong);

@@ -21,8 +21,8 @@ static void step_done(struct lh_disk_op *op)
     step->then(step, op->result);
 }
 
-void lh__step(struct lh__step *step, struct lh_disk_op op,
-              void (*then)(struct lh__step *step, int rc))
+void lh__object_step(struct lh__step *step, struct lh_disk_op op,
+                     void (*then)(struct lh__step *step, int rc))
 {
     step->op = op;
     step->op.done = step_done;
@@ -32,7 +32,7 @@ void lh__step(struct lh__step *step, struct lh_disk_op op,
     lh_disk_submit(step->objects->disk, &step->op);
 }
 
-enum lh_status lh__fail(struct lh_error *error, int rc, const char *doing, struct lh_str key)
+enum lh_status lh__object_fail(struct lh_error *error, int rc, const char *doing, struct lh_str key)
 {
     assert(rc < 0);
     if (rc == -ELOOP)
@@ -51,7 +51,7 @@ static uint32_t bucket_of(struct lh_str path, uint32_t buckets)
     return (uint32_t)(XXH3_64bits(path.ptr, path.len) % buckets);
 }
 
-void lh__lock(struct lh_objects *objects, struct lh__lock *lock)
+void lh__object_lock(struct lh_objects *objects, struct lh__lock *lock)
 {
     struct lh__lock **bucket = &objects->locks[bucket_of(lock->path, LH__LOCK_BUCKETS)];
     lock->waiters = NULL;
@@ -70,7 +70,7 @@ void lh__lock(struct lh_objects *objects, struct lh__lock *lock)
     lock->granted(lock);
 }
 
-void lh__unlock(struct lh_objects *objects, struct lh__lock *lock)
+void lh__object_unlock(struct lh_objects *objects, struct lh__lock *lock)
 {
     struct lh__lock **at = &objects->locks[bucket_of(lock->path, LH__LOCK_BUCKETS)];
     struct lh__lock *heir = lock->waiters;
@@ -88,7 +88,7 @@ void lh__unlock(struct lh_objects *objects, struct lh__lock *lock)
 
 /* ---- the index ---- */
 
-bool lh__may_be_aside(const struct lh_objects *objects, struct lh_str key)
+bool lh__object_may_be_aside(const struct lh_objects *objects, struct lh_str key)
 {
     struct lh_object_stat stat;
     if (objects->is_unlisted)
@@ -98,17 +98,17 @@ bool lh__may_be_aside(const struct lh_objects *objects, struct lh_str key)
     return !objects->is_listed;
 }
 
-struct lh_str lh__key_of_path(struct lh_str path, char *key)
+struct lh_str lh__object_key_of_path(struct lh_str path, char *key)
 {
     bool is_aside;
     size_t len = lh_object_key_of_name(path, key, &is_aside);
     return (struct lh_str){key, len};
 }
 
-bool lh__may_have_keys(const struct lh_objects *objects, struct lh_str path)
+bool lh__object_may_have_keys(const struct lh_objects *objects, struct lh_str path)
 {
     char text[LH_OBJECT_PATH_BYTES + 1];
-    struct lh_str folder = lh__key_of_path(path, text);
+    struct lh_str folder = lh__object_key_of_path(path, text);
     struct lh_object_stat stat;
     struct lh_str key;
     if (!objects->is_listed || objects->is_unlisted)
@@ -125,7 +125,8 @@ static void end_listing(struct lh_objects *objects, enum lh_status status, const
     lh_error_set(&objects->unlisted, status, "%s", text);
 }
 
-void lh__index_put(struct lh_objects *objects, struct lh_str key, const struct lh_object_stat *stat)
+void lh__object_keep_key(struct lh_objects *objects, struct lh_str key,
+                         const struct lh_object_stat *stat)
 {
     if (lh_object_index_put(&objects->index, key, stat) != LH_OK)
         end_listing(objects, LH_OUT_OF_MEMORY,
@@ -133,7 +134,7 @@ void lh__index_put(struct lh_objects *objects, struct lh_str key, const struct l
                     "restart");
 }
 
-void lh__index_remove(struct lh_objects *objects, struct lh_str key)
+void lh__object_drop_key(struct lh_objects *objects, struct lh_str key)
 {
     static const struct lh_object_stat tombstone = {.is_tombstone = true};
     if (objects->is_listed) {
@@ -141,7 +142,7 @@ void lh__index_remove(struct lh_objects *objects, struct lh_str key)
         return;
     }
     objects->has_tombstones = true; /* the walk may have seen it and not said so yet */
-    lh__index_put(objects, key, &tombstone);
+    lh__object_keep_key(objects, key, &tombstone);
 }
 
 static void sweep_tombstones(struct lh_objects *objects)
@@ -177,7 +178,7 @@ void lh_objects_found(struct lh_objects *objects, struct lh_object_batch *batch)
         memcpy(&stat, at + sizeof len, sizeof stat);
         struct lh_str key = {at + sizeof len + sizeof stat, len};
         if (!lh_object_index_find(&objects->index, key, &known))
-            lh__index_put(objects, key, &stat);
+            lh__object_keep_key(objects, key, &stat);
         at = key.ptr + key.len;
     }
     lh_buf_deinit(&batch->records);

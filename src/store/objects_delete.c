@@ -31,20 +31,20 @@ static void moved_back(struct lh__step *step, int rc)
     char text[LH_OBJECT_PATH_BYTES];
     struct lh_object_stat stat;
     if (rc == 0) {
-        struct lh_str key = lh__key_of_path(prune->lock.path, text);
+        struct lh_str key = lh__object_key_of_path(prune->lock.path, text);
         objects->moves++;
         lh__folder_changed(prune->above);
         if (lh_object_index_find(&objects->index, key, &stat)) {
             stat.is_aside = false;
-            lh__index_put(objects, key, &stat);
+            lh__object_keep_key(objects, key, &stat);
         }
     }
-    lh__unlock(objects, &prune->lock);
+    lh__object_unlock(objects, &prune->lock);
     if (rc != -ENOENT) { /* it has its name, or the folder is there again */
         end_prune(prune);
         return;
     }
-    prune->folder = lh__parent(prune->folder);
+    prune->folder = lh__object_parent(prune->folder);
     prune_next(prune);
 }
 
@@ -53,9 +53,10 @@ static void move_back(struct lh__lock *lock)
     struct lh__prune *prune = lock->arg;
     memcpy(prune->aside, prune->folder.ptr, prune->folder.len);
     memcpy(prune->aside + prune->folder.len, "%", 2);
-    lh__step(&prune->step,
-             (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = prune->aside, .to = prune->path},
-             moved_back);
+    lh__object_step(
+        &prune->step,
+        (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = prune->aside, .to = prune->path},
+        moved_back);
 }
 
 static void folder_removed(struct lh__step *step, int rc)
@@ -68,7 +69,7 @@ static void folder_removed(struct lh__step *step, int rc)
     lh__folder_changed(prune->above);
     lh__folder_removed(step->objects, prune->folder);
     prune->lock = (struct lh__lock){.path = prune->folder, .granted = move_back, .arg = prune};
-    lh__lock(step->objects, &prune->lock);
+    lh__object_lock(step->objects, &prune->lock);
 }
 
 static void prune_next(struct lh__prune *prune)
@@ -78,21 +79,22 @@ static void prune_next(struct lh__prune *prune)
         lh__folder_unref(objects, prune->above);
     prune->above = NULL;
     bool is_root = lh_str_eq(prune->folder, LH_STR("."));
-    if (!is_root && !lh__may_have_keys(objects, prune->folder))
-        prune->above = lh__folder_ref(objects, lh__parent(prune->folder));
+    if (!is_root && !lh__object_may_have_keys(objects, prune->folder))
+        prune->above = lh__folder_ref(objects, lh__object_parent(prune->folder));
     if (prune->above == NULL) {
         end_prune(prune);
         return;
     }
     memcpy(prune->path, prune->folder.ptr, prune->folder.len);
     prune->path[prune->folder.len] = '\0';
-    lh__step(&prune->step, (struct lh_disk_op){.kind = LH_DISK_REMOVE_FOLDER, .path = prune->path},
-             folder_removed);
+    lh__object_step(&prune->step,
+                    (struct lh_disk_op){.kind = LH_DISK_REMOVE_FOLDER, .path = prune->path},
+                    folder_removed);
 }
 
-void lh__prune(struct lh__prune *prune, struct lh_str path)
+void lh__object_prune(struct lh__prune *prune, struct lh_str path)
 {
-    prune->folder = lh__parent(path);
+    prune->folder = lh__object_parent(path);
     prune_next(prune);
 }
 
@@ -104,7 +106,7 @@ struct lh__delete {
     struct lh__lock lock;
     struct lh__way way;
     struct lh__prune prune;
-    struct lh__sync_up up;
+    struct lh__settle up;
     char path[LH_OBJECT_PATH_BYTES];
     char aside[LH_OBJECT_PATH_BYTES];
 };
@@ -130,34 +132,34 @@ static void end(struct lh__delete *own)
 static void leave(struct lh__delete *own, int rc)
 {
     if (rc != 0)
-        lh__fail(&own->delete_->error, rc, "deleting", own->delete_->key);
-    lh__unlock(own->step.objects, &own->lock);
+        lh__object_fail(&own->delete_->error, rc, "deleting", own->delete_->key);
+    lh__object_unlock(own->step.objects, &own->lock);
     end(own);
 }
 
-static void is_durable(struct lh__sync_up *up, int rc)
+static void is_durable(struct lh__settle *up, int rc)
 {
     struct lh__delete *own = up->arg;
     if (rc != 0)
-        lh__fail(&own->delete_->error, rc, "syncing the folders of", own->delete_->key);
+        lh__object_fail(&own->delete_->error, rc, "syncing the folders of", own->delete_->key);
     end(own);
 }
 
 static void pruned(struct lh__prune *prune)
 {
     struct lh__delete *own = prune->arg;
-    own->up = (struct lh__sync_up){.objects = own->step.objects, .done = is_durable, .arg = own};
-    lh__sync_up(&own->up, lh_str_of(own->path));
+    own->up = (struct lh__settle){.objects = own->step.objects, .done = is_durable, .arg = own};
+    lh__object_settle(&own->up, lh_str_of(own->path));
 }
 
 static void gone(struct lh__delete *own)
 {
     struct lh_objects *objects = own->step.objects;
-    lh__index_remove(objects, own->delete_->key);
+    lh__object_drop_key(objects, own->delete_->key);
     lh__folder_changed(own->way.folder);
-    lh__unlock(objects, &own->lock);
+    lh__object_unlock(objects, &own->lock);
     own->prune = (struct lh__prune){.step.objects = objects, .done = pruned, .arg = own};
-    lh__prune(&own->prune, lh_str_of(own->path));
+    lh__object_prune(&own->prune, lh_str_of(own->path));
 }
 
 static void aside_unlinked(struct lh__step *step, int rc)
@@ -175,9 +177,9 @@ static void unlinked(struct lh__step *step, int rc)
     bool is_aside = rc == -EISDIR;
     if (rc != 0 && !is_aside)
         leave(own, rc);
-    else if (is_aside || lh__may_be_aside(step->objects, own->delete_->key))
-        lh__step(step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->aside},
-                 aside_unlinked);
+    else if (is_aside || lh__object_may_be_aside(step->objects, own->delete_->key))
+        lh__object_step(step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->aside},
+                        aside_unlinked);
     else
         gone(own);
 }
@@ -190,8 +192,8 @@ static void way_found(struct lh__way *way, int rc)
     else if (rc != 0)
         leave(own, rc);
     else
-        lh__step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->path},
-                 unlinked);
+        lh__object_step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->path},
+                        unlinked);
 }
 
 static void locked(struct lh__lock *lock)
@@ -202,7 +204,7 @@ static void locked(struct lh__lock *lock)
     own->way.done = way_found;
     own->way.arg = own;
     own->way.error = &own->delete_->error;
-    lh__way_find(&own->way);
+    lh__object_way_find(&own->way);
 }
 
 void lh_object_delete(struct lh_objects *objects, struct lh_object_delete *delete_)
@@ -223,5 +225,5 @@ void lh_object_delete(struct lh_objects *objects, struct lh_object_delete *delet
     memcpy(own->aside + len, "%", 2);
     objects->open++;
     own->lock = (struct lh__lock){.path = {own->path, len}, .granted = locked, .arg = own};
-    lh__lock(objects, &own->lock);
+    lh__object_lock(objects, &own->lock);
 }

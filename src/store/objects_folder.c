@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct lh_str lh__parent(struct lh_str path)
+struct lh_str lh__object_parent(struct lh_str path)
 {
     const char *slash = memrchr(path.ptr, '/', path.len);
     return slash == NULL ? LH_STR(".") : (struct lh_str){path.ptr, (size_t)(slash - path.ptr)};
@@ -134,8 +134,8 @@ static void synced(struct lh__step *step, int rc)
 static void sync_opened(struct lh__folder *folder)
 {
     folder->step.objects->folder_syncs++;
-    lh__step(&folder->step, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = folder->file},
-             synced);
+    lh__object_step(&folder->step,
+                    (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = folder->file}, synced);
 }
 
 static void opened(struct lh__step *step, int rc)
@@ -160,10 +160,10 @@ static void start(struct lh__folder *folder)
     if (folder->file >= 0)
         sync_opened(folder);
     else
-        lh__step(&folder->step,
-                 (struct lh_disk_op){
-                     .kind = LH_DISK_OPEN, .path = folder->path, .how = LH_DISK_OPEN_FOLDER},
-                 opened);
+        lh__object_step(&folder->step,
+                        (struct lh_disk_op){
+                            .kind = LH_DISK_OPEN, .path = folder->path, .how = LH_DISK_OPEN_FOLDER},
+                        opened);
 }
 
 void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, struct lh__wait *wait)
@@ -179,23 +179,23 @@ void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, stru
         start(folder);
 }
 
-static void go_up(struct lh__sync_up *up);
+static void go_up(struct lh__settle *up);
 
 static void one_synced(struct lh__wait *wait, int rc)
 {
-    struct lh__sync_up *up = wait->arg;
+    struct lh__settle *up = wait->arg;
     if (rc != 0)
         up->done(up, rc);
     else
         go_up(up);
 }
 
-static void go_up(struct lh__sync_up *up)
+static void go_up(struct lh__settle *up)
 {
     while (up->folder.len > 0) {
         struct lh__folder *folder = lh__folder_find(up->objects, up->folder);
         bool is_root = lh_str_eq(up->folder, LH_STR("."));
-        up->folder = is_root ? (struct lh_str){0} : lh__parent(up->folder);
+        up->folder = is_root ? (struct lh_str){0} : lh__object_parent(up->folder);
         if (folder == NULL || folder->changes == folder->synced)
             continue;
         up->wait.done = one_synced;
@@ -206,8 +206,8 @@ static void go_up(struct lh__sync_up *up)
     up->done(up, 0);
 }
 
-void lh__sync_up(struct lh__sync_up *up, struct lh_str path)
+void lh__object_settle(struct lh__settle *up, struct lh_str path)
 {
-    up->folder = lh__parent(path);
+    up->folder = lh__object_parent(path);
     go_up(up);
 }

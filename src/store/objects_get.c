@@ -38,7 +38,7 @@ static void opened(struct lh__step *step, int rc)
         find->is_aside = true;
         look(find);
     } else if (step->objects->moves != find->moves) {
-        lh__find(find);
+        lh__object_find(find);
     } else {
         find->done(find, -ENOENT);
     }
@@ -46,14 +46,14 @@ static void opened(struct lh__step *step, int rc)
 
 static void look(struct lh__find *find)
 {
-    lh__step(&find->step,
-             (struct lh_disk_op){.kind = LH_DISK_OPEN,
-                                 .path = find->is_aside ? find->aside : find->path,
-                                 .how = LH_DISK_OPEN_READ},
-             opened);
+    lh__object_step(&find->step,
+                    (struct lh_disk_op){.kind = LH_DISK_OPEN,
+                                        .path = find->is_aside ? find->aside : find->path,
+                                        .how = LH_DISK_OPEN_READ},
+                    opened);
 }
 
-void lh__find(struct lh__find *find)
+void lh__object_find(struct lh__find *find)
 {
     find->moves = find->step.objects->moves;
     find->is_aside = false;
@@ -86,7 +86,7 @@ static void found(struct lh__find *find, int rc)
         lh_error_set(&get->error, LH_KEY_NOT_FOUND, "there is no object \"%.*s\"",
                      (int)(get->key.len < 100 ? get->key.len : 100), get->key.ptr);
     else
-        lh__fail(&get->error, rc, "opening", get->key);
+        lh__object_fail(&get->error, rc, "opening", get->key);
     free(own);
     get->done(get);
 }
@@ -109,11 +109,11 @@ void lh_object_open(struct lh_objects *objects, struct lh_object_get *get)
     own->find.step.objects = objects;
     own->find.path = own->path;
     own->find.aside = own->aside;
-    own->find.looks_aside = lh__may_be_aside(objects, get->key);
+    own->find.looks_aside = lh__object_may_be_aside(objects, get->key);
     own->find.done = found;
     own->find.arg = get;
     objects->open++;
-    lh__find(&own->find);
+    lh__object_find(&own->find);
 }
 
 static void have_read(struct lh__step *step, int rc)
@@ -122,7 +122,7 @@ static void have_read(struct lh__step *step, int rc)
     struct lh_object_get *get = own->get;
     get->got = step->op.finished;
     if (rc != 0)
-        lh__fail(&get->error, rc, "reading", get->key);
+        lh__object_fail(&get->error, rc, "reading", get->key);
     else if (get->got < step->op.len)
         lh_error_set(&get->error, LH_DISK_FAILED, "another program has made its file shorter");
     get->done(get);
@@ -132,13 +132,13 @@ void lh_object_read(struct lh_object_get *get, void *into, size_t len, uint64_t 
 {
     struct lh__get *own = get->own;
     assert(len > 0);
-    lh__step(&own->step,
-             (struct lh_disk_op){.kind = LH_DISK_READ,
-                                 .file = own->find.file,
-                                 .into = into,
-                                 .len = len,
-                                 .offset = offset},
-             have_read);
+    lh__object_step(&own->step,
+                    (struct lh_disk_op){.kind = LH_DISK_READ,
+                                        .file = own->find.file,
+                                        .into = into,
+                                        .len = len,
+                                        .offset = offset},
+                    have_read);
 }
 
 void lh_object_close(struct lh_object_get *get)

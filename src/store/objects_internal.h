@@ -18,8 +18,8 @@ struct lh__step {
     void (*then)(struct lh__step *step, int rc);
 };
 
-void lh__step(struct lh__step *step, struct lh_disk_op op,
-              void (*then)(struct lh__step *step, int rc));
+void lh__object_step(struct lh__step *step, struct lh_disk_op op,
+                     void (*then)(struct lh__step *step, int rc));
 
 /* The right to change which file is a key's: held or waited for, first come first served. Whoever
  * holds a key's may ask for that of a folder on its way, never the other way round. */
@@ -31,8 +31,8 @@ struct lh__lock {
     void *arg;
 };
 
-void lh__lock(struct lh_objects *objects, struct lh__lock *lock);
-void lh__unlock(struct lh_objects *objects, struct lh__lock *lock);
+void lh__object_lock(struct lh_objects *objects, struct lh__lock *lock);
+void lh__object_unlock(struct lh_objects *objects, struct lh__lock *lock);
 
 /* ---- folders (objects_folder.c) ---- */
 
@@ -74,18 +74,18 @@ void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, stru
 
 /* Makes durable what has changed in the folder of a path and in those above it: whoever waits for a
  * name must also wait for those of its folders, whoever made them. */
-struct lh__sync_up {
+struct lh__settle {
     struct lh_objects *objects;
     struct lh__wait wait;
     struct lh_str folder; /* the next */
-    void (*done)(struct lh__sync_up *up, int rc);
+    void (*done)(struct lh__settle *up, int rc);
     void *arg;
 };
 
-void lh__sync_up(struct lh__sync_up *up, struct lh_str path);
+void lh__object_settle(struct lh__settle *up, struct lh_str path);
 
 /* The folder that a path is in, "." for the root. */
-struct lh_str lh__parent(struct lh_str path);
+struct lh_str lh__object_parent(struct lh_str path);
 
 /* ---- the way to a file (objects_way.c) ---- */
 
@@ -111,7 +111,7 @@ struct lh__way {
 
 /* `done` gets 0, or -errno: -ENOENT without `makes`, -EINVAL when something that is no object is in
  * the way. */
-void lh__way_find(struct lh__way *way);
+void lh__object_way_find(struct lh__way *way);
 
 /* ---- the file of a key (objects_get.c) ---- */
 
@@ -129,7 +129,7 @@ struct lh__find {
 };
 
 /* `done` gets 0 with an open file, or -ENOENT. */
-void lh__find(struct lh__find *find);
+void lh__object_find(struct lh__find *find);
 
 /* ---- the store (objects.c) ---- */
 
@@ -151,17 +151,18 @@ struct lh_objects {
 };
 
 /* Whether the object may have its other name, for all that the index says. */
-bool lh__may_be_aside(const struct lh_objects *objects, struct lh_str key);
+bool lh__object_may_be_aside(const struct lh_objects *objects, struct lh_str key);
 /* Whether there may be a key in the folder `path`. */
-bool lh__may_have_keys(const struct lh_objects *objects, struct lh_str path);
-void lh__index_put(struct lh_objects *objects, struct lh_str key,
-                   const struct lh_object_stat *stat);
-void lh__index_remove(struct lh_objects *objects, struct lh_str key);
+bool lh__object_may_have_keys(const struct lh_objects *objects, struct lh_str path);
+void lh__object_keep_key(struct lh_objects *objects, struct lh_str key,
+                         const struct lh_object_stat *stat);
+void lh__object_drop_key(struct lh_objects *objects, struct lh_str key);
 /* The key of a file's path that is not aside. `key` has as much room as the path. */
-struct lh_str lh__key_of_path(struct lh_str path, char *key);
+struct lh_str lh__object_key_of_path(struct lh_str path, char *key);
 
 /* What -errno means to a client. */
-enum lh_status lh__fail(struct lh_error *error, int rc, const char *doing, struct lh_str key);
+enum lh_status lh__object_fail(struct lh_error *error, int rc, const char *doing,
+                               struct lh_str key);
 
 /* ---- folders that have become empty (objects_delete.c) ---- */
 
@@ -178,6 +179,6 @@ struct lh__prune {
     void *arg;
 };
 
-void lh__prune(struct lh__prune *prune, struct lh_str path);
+void lh__object_prune(struct lh__prune *prune, struct lh_str path);
 
 #endif

@@ -22,7 +22,7 @@ struct lh__put {
     struct lh__find find; /* of what is there: for the conditions, and its name */
     struct lh__way way;
     struct lh__prune prune;
-    struct lh__sync_up up;
+    struct lh__settle up;
     XXH3_state_t *hash;
     int file;
     uint64_t bytes;
@@ -70,14 +70,14 @@ static void temp_removed(struct lh__step *step, int rc)
         return;
     }
     own->prune = (struct lh__prune){.step.objects = own->objects, .done = pruned, .arg = own};
-    lh__prune(&own->prune, lh_str_of(own->path));
+    lh__object_prune(&own->prune, lh_str_of(own->path));
 }
 
 /* Leaves nothing; `put->error` says why. */
 static void give_up(struct lh__put *own)
 {
     if (own->is_locked)
-        lh__unlock(own->objects, &own->lock);
+        lh__object_unlock(own->objects, &own->lock);
     own->is_locked = false;
     if (own->file >= 0)
         lh_disk_close(own->objects->disk, own->file);
@@ -86,13 +86,13 @@ static void give_up(struct lh__put *own)
         end(own);
         return;
     }
-    lh__step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->temp},
-             temp_removed);
+    lh__object_step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->temp},
+                    temp_removed);
 }
 
 static void fail(struct lh__put *own, int rc, const char *doing)
 {
-    lh__fail(&own->put->error, rc, doing, own->put->key);
+    lh__object_fail(&own->put->error, rc, doing, own->put->key);
     give_up(own);
 }
 
@@ -108,11 +108,11 @@ void lh_object_put_abort(struct lh_object_put *put)
 
 static void walk_way(struct lh__put *own);
 
-static void is_durable(struct lh__sync_up *up, int rc)
+static void is_durable(struct lh__settle *up, int rc)
 {
     struct lh__put *own = up->arg;
     if (rc != 0)
-        lh__fail(&own->put->error, rc, "syncing the folders of", own->put->key);
+        lh__object_fail(&own->put->error, rc, "syncing the folders of", own->put->key);
     end(own);
 }
 
@@ -129,12 +129,12 @@ static void named(struct lh__put *own)
     if (rc == 0) {
         lh_object_describe(&facts, &stat, &own->put->info);
         stat.is_aside = own->is_aside;
-        lh__index_put(objects, own->put->key, &stat);
+        lh__object_keep_key(objects, own->put->key, &stat);
     }
     own->is_locked = false;
-    lh__unlock(objects, &own->lock);
-    own->up = (struct lh__sync_up){.objects = objects, .done = is_durable, .arg = own};
-    lh__sync_up(&own->up, lh_str_of(own->path));
+    lh__object_unlock(objects, &own->lock);
+    own->up = (struct lh__settle){.objects = objects, .done = is_durable, .arg = own};
+    lh__object_settle(&own->up, lh_str_of(own->path));
 }
 
 static void rename_temp(struct lh__put *own);
@@ -160,11 +160,11 @@ static void renamed(struct lh__step *step, int rc)
 
 static void rename_temp(struct lh__put *own)
 {
-    lh__step(&own->step,
-             (struct lh_disk_op){.kind = LH_DISK_RENAME,
-                                 .path = own->temp,
-                                 .to = own->is_aside ? own->aside : own->path},
-             renamed);
+    lh__object_step(&own->step,
+                    (struct lh_disk_op){.kind = LH_DISK_RENAME,
+                                        .path = own->temp,
+                                        .to = own->is_aside ? own->aside : own->path},
+                    renamed);
 }
 
 static bool meets_conditions(struct lh__put *own, const char *etag)
@@ -216,7 +216,7 @@ static void look(struct lh__put *own, void (*done)(struct lh__find *find, int rc
                                   .looks_aside = true,
                                   .done = done,
                                   .arg = own};
-    lh__find(&own->find);
+    lh__object_find(&own->find);
 }
 
 static void replaced_found(struct lh__find *find, int rc)
@@ -235,7 +235,7 @@ static void way_found(struct lh__way *way, int rc)
         give_up(own);
     } else if (rc != 0) {
         fail(own, rc, "making the folders of");
-    } else if (has_conditions(own->put) || lh__may_be_aside(own->objects, own->put->key)) {
+    } else if (has_conditions(own->put) || lh__object_may_be_aside(own->objects, own->put->key)) {
         look(own, replaced_found);
     } else {
         rename_temp(own);
@@ -252,7 +252,7 @@ static void walk_way(struct lh__put *own)
     own->way.done = way_found;
     own->way.arg = own;
     own->way.error = &own->put->error;
-    lh__way_find(&own->way);
+    lh__object_way_find(&own->way);
 }
 
 static void locked(struct lh__lock *lock)
@@ -272,7 +272,7 @@ static void bytes_synced(struct lh__step *step, int rc)
         return;
     }
     own->lock = (struct lh__lock){.path = lh_str_of(own->path), .granted = locked, .arg = own};
-    lh__lock(own->objects, &own->lock);
+    lh__object_lock(own->objects, &own->lock);
 }
 
 static void attribute_set(struct lh__step *step, int rc)
@@ -281,8 +281,8 @@ static void attribute_set(struct lh__step *step, int rc)
     if (rc != 0)
         fail(own, rc, "describing");
     else
-        lh__step(step, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = own->file},
-                 bytes_synced);
+        lh__object_step(step, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = own->file},
+                        bytes_synced);
 }
 
 /* All bytes are written. The attribute names the file's time, which nothing changes any more. */
@@ -310,7 +310,7 @@ static void finish(struct lh__put *own)
     XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
     size_t len =
         lh_object_attribute(hash.digest, facts.modified_ns, put->info.content_type, own->attribute);
-    lh__step(
+    lh__object_step(
         &own->step,
         (struct lh_disk_op){
             .kind = LH_DISK_SET_ATTRIBUTE, .file = own->file, .bytes = own->attribute, .len = len},
@@ -340,13 +340,13 @@ static void write_piece(struct lh__put *own)
     }
     if (own->objects->has_attributes)
         XXH3_128bits_update(own->hash, piece.ptr, piece.len);
-    lh__step(&own->step,
-             (struct lh_disk_op){.kind = LH_DISK_WRITE,
-                                 .file = own->file,
-                                 .bytes = piece.ptr,
-                                 .len = piece.len,
-                                 .offset = own->bytes},
-             written);
+    lh__object_step(&own->step,
+                    (struct lh_disk_op){.kind = LH_DISK_WRITE,
+                                        .file = own->file,
+                                        .bytes = piece.ptr,
+                                        .len = piece.len,
+                                        .offset = own->bytes},
+                    written);
 }
 
 static void allocated(struct lh__step *step, int rc)
@@ -371,18 +371,19 @@ static void temp_opened(struct lh__step *step, int rc)
     if (length == LH_OBJECT_LENGTH_UNKNOWN || length < ALLOCATE_BYTES_MIN)
         write_piece(own);
     else
-        lh__step(step,
-                 (struct lh_disk_op){.kind = LH_DISK_ALLOCATE, .file = own->file, .len = length},
-                 allocated);
+        lh__object_step(
+            step, (struct lh_disk_op){.kind = LH_DISK_ALLOCATE, .file = own->file, .len = length},
+            allocated);
 }
 
 static void open_temp(struct lh__put *own)
 {
     snprintf(own->temp, sizeof own->temp, "%s/%" PRIu64, LH_OBJECT_TEMP_FOLDER,
              own->objects->next_temp++);
-    lh__step(&own->step,
-             (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = own->temp, .how = LH_DISK_OPEN_NEW},
-             temp_opened);
+    lh__object_step(
+        &own->step,
+        (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = own->temp, .how = LH_DISK_OPEN_NEW},
+        temp_opened);
 }
 
 static void first_found(struct lh__find *find, int rc)

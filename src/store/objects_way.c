@@ -29,7 +29,7 @@ static void end(struct lh__way *way, int rc)
         way->folder = NULL;
     }
     if (way->is_locked)
-        lh__unlock(objects, &way->lock);
+        lh__object_unlock(objects, &way->lock);
     way->is_locked = false;
     way->done(way, rc);
 }
@@ -57,7 +57,7 @@ static void again(struct lh__way *way, int rc)
 static void leave(struct lh__way *way)
 {
     way->is_locked = false;
-    lh__unlock(way->step.objects, &way->lock);
+    lh__object_unlock(way->step.objects, &way->lock);
 }
 
 static void moved(struct lh__step *step, int rc)
@@ -67,7 +67,8 @@ static void moved(struct lh__step *step, int rc)
     if (rc == 0) {
         step->objects->moves++;
         way->stat.is_aside = true;
-        lh__index_put(step->objects, lh__key_of_path(way->lock.path, text), &way->stat);
+        lh__object_keep_key(step->objects, lh__object_key_of_path(way->lock.path, text),
+                            &way->stat);
         lh__folder_changed(way->above);
     }
     leave(way);
@@ -98,9 +99,9 @@ static void looked(struct lh__step *step, int rc)
         lh_object_describe(&facts, &way->stat, NULL);
         memcpy(way->to, way->lock.path.ptr, way->lock.path.len);
         memcpy(way->to + way->lock.path.len, "%", 2);
-        lh__step(step,
-                 (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = way->from, .to = way->to},
-                 moved);
+        lh__object_step(
+            step, (struct lh_disk_op){.kind = LH_DISK_RENAME, .path = way->from, .to = way->to},
+            moved);
     }
 }
 
@@ -108,9 +109,10 @@ static void locked(struct lh__lock *lock)
 {
     struct lh__way *way = lock->arg;
     way->is_locked = true;
-    lh__step(&way->step,
-             (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = way->from, .how = LH_DISK_OPEN_READ},
-             looked);
+    lh__object_step(
+        &way->step,
+        (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = way->from, .how = LH_DISK_OPEN_READ},
+        looked);
 }
 
 /* ---- making folders, from the top ---- */
@@ -124,7 +126,7 @@ static void checked(struct lh__step *step, int rc)
     } else if (rc == -ENOTDIR) {
         way->lock = (struct lh__lock){
             .path = {way->from, strlen(way->from)}, .granted = locked, .arg = way};
-        lh__lock(step->objects, &way->lock);
+        lh__object_lock(step->objects, &way->lock);
     } else if (rc == -ELOOP) {
         refuse(way, "a symbolic link");
     } else if (rc == -ENOENT) {
@@ -141,10 +143,10 @@ static void made(struct lh__step *step, int rc)
         lh__folder_changed(way->above);
         make_next(way);
     } else if (rc == -EEXIST) {
-        lh__step(step,
-                 (struct lh_disk_op){
-                     .kind = LH_DISK_OPEN, .path = way->from, .how = LH_DISK_OPEN_FOLDER},
-                 checked);
+        lh__object_step(step,
+                        (struct lh_disk_op){
+                            .kind = LH_DISK_OPEN, .path = way->from, .how = LH_DISK_OPEN_FOLDER},
+                        checked);
     } else if (rc == -ENOENT || rc == -ENOTDIR) {
         again(way, rc);
     } else {
@@ -155,7 +157,7 @@ static void made(struct lh__step *step, int rc)
 static void make_next(struct lh__way *way)
 {
     struct lh_objects *objects = way->step.objects;
-    struct lh_str folder = lh__parent(way->path);
+    struct lh_str folder = lh__object_parent(way->path);
     if (way->above != NULL)
         lh__folder_unref(objects, way->above);
     way->above = NULL;
@@ -169,12 +171,13 @@ static void make_next(struct lh__way *way)
     memcpy(way->from, folder.ptr, way->at);
     way->from[way->at] = '\0';
     /* Before the folder is made: a change that could not be noted might never be synced. */
-    way->above = lh__folder_ref(objects, lh__parent((struct lh_str){way->from, way->at}));
+    way->above = lh__folder_ref(objects, lh__object_parent((struct lh_str){way->from, way->at}));
     if (way->above == NULL) {
         end(way, -ENOMEM);
         return;
     }
-    lh__step(&way->step, (struct lh_disk_op){.kind = LH_DISK_MAKE_FOLDER, .path = way->from}, made);
+    lh__object_step(&way->step, (struct lh_disk_op){.kind = LH_DISK_MAKE_FOLDER, .path = way->from},
+                    made);
 }
 
 /* ---- the folder itself ---- */
@@ -199,17 +202,18 @@ static void try_folder(struct lh__way *way)
         end(way, 0);
         return;
     }
-    lh__step(&way->step,
-             (struct lh_disk_op){
-                 .kind = LH_DISK_OPEN, .path = way->folder->path, .how = LH_DISK_OPEN_FOLDER},
-             opened);
+    lh__object_step(&way->step,
+                    (struct lh_disk_op){.kind = LH_DISK_OPEN,
+                                        .path = way->folder->path,
+                                        .how = LH_DISK_OPEN_FOLDER},
+                    opened);
 }
 
-void lh__way_find(struct lh__way *way)
+void lh__object_way_find(struct lh__way *way)
 {
     assert(way->folder == NULL);
     way->at = 0;
-    way->folder = lh__folder_ref(way->step.objects, lh__parent(way->path));
+    way->folder = lh__folder_ref(way->step.objects, lh__object_parent(way->path));
     if (way->folder == NULL)
         end(way, -ENOMEM);
     else

@@ -205,7 +205,7 @@ class Index:
                 return
 
 
-SERVICES = ("gateway", "vectord", "queryd")
+SERVICES = ("gateway", "vectord", "storaged", "queryd")
 
 
 class Server:

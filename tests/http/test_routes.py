@@ -26,7 +26,9 @@ def request(method, path, *lines):
     ("gateway", "/", 404),
     ("gateway", "/v1", 404),
     ("gateway", "/" + "a/" * 40, 404),
-    ("gateway", "/v1/storage/list", 404),
+    ("gateway", "/v1/storage/list", 501),
+    ("gateway", "/storage/list", 404),
+    ("vectord", "/v1/storage/list", 404),
 ])
 def test_each_port_answers_its_routes(server, service, path, status):
     assert server.ask(get(path), service).status == status

@@ -306,10 +306,10 @@ static void set_keys_of_later_services_are_named(void **state)
     assert_int_equal(lh_config_set_argument(config, LH_STR("s3.region=eu"), &error), LH_OK);
     assert_int_equal(lh_config_set_argument(config, LH_STR("vectord.shards=2"), &error), LH_OK);
     /* set to its default is set */
-    assert_int_equal(lh_config_set_argument(config, LH_STR("storaged.bind=127.0.0.1:3211"), &error),
+    assert_int_equal(lh_config_set_argument(config, LH_STR("catalogd.bind=127.0.0.1:3212"), &error),
                      LH_OK);
     lh_config_each_unused(config, note_unused, &names);
-    assert_text(lh_buf_str(&names), "storaged.bind s3.region ");
+    assert_text(lh_buf_str(&names), "catalogd.bind s3.region ");
     lh_buf_deinit(&names);
     lh_config_destroy(config);
 }
