@@ -78,6 +78,19 @@
 #define LH_UPSTREAM_OUT_BYTES    262144u /* gathered for an upstream; past it the client waits */
 #define LH_PROXY_HOPS_MAX        4u      /* gateways of ours behind one another; more is a loop */
 
+/* S3. */
+#define LH_S3_KEY_BYTES_MAX      1024u        /* S3's own */
+#define LH_S3_PAGE_KEYS_MAX      1000u        /* in one answer to a list; S3's own */
+#define LH_S3_PARTS_MAX          10000u       /* of one multipart upload; S3's own */
+#define LH_S3_ANSWER_BYTES_MAX   (8u << 20)   /* a page of the longest keys, escaped */
+#define LH_S3_TEXT_BYTES_MAX     8192u        /* one element: a key, each byte escaped, fits */
+#define LH_S3_SINGLE_PUT_BYTES   (64u << 20)  /* a longer object goes up in parts */
+#define LH_S3_PART_BYTES         (16u << 20)  /* with 10,000 parts 156 GiB, then they grow */
+#define LH_S3_UPLOAD_BYTES_MAX   (256u << 20) /* of all uploads, kept until S3 has them */
+#define LH_S3_DOWNLOAD_BYTES_MAX (512u << 10) /* of one object, not yet taken by its reader */
+#define LH_S3_OBJECT_BYTES_MAX   (5ull << 40) /* S3's own: 5 TiB */
+#define LH_S3_TRIES_MAX          6u           /* of one request, in about five seconds */
+
 /* Configuration. */
 #define LH_CONFIG_FILE_BYTES_MAX (1u << 20) /* no file of keys is near it; /dev/zero is past it */
 
