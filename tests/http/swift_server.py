@@ -23,6 +23,7 @@ from eventlet import wsgi  # noqa: E402
 from swift.common import storage_policy, utils  # noqa: E402
 from swift.common.http_protocol import SwiftHttpProtocol  # noqa: E402
 from swift.common.ring import RingData  # noqa: E402
+from swift.common.swob import Request  # noqa: E402
 from swift.common.wsgi import loadapp  # noqa: E402
 
 BUCKET = "lake"
@@ -74,6 +75,7 @@ use = egg:swift#listing_formats
 use = egg:swift#s3api
 location = {region}
 storage_domain = {domain}
+min_segment_size = 65536
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = {secret} .admin
@@ -81,6 +83,18 @@ user_test_tester = {secret} .admin
 use = egg:swift#bulk
 [filter:slo]
 use = egg:swift#slo
+"""
+
+# Without authentication, for what is done from inside.
+INSIDE_CONF = """
+[DEFAULT]
+swift_dir = {folder}/etc
+log_level = ERROR
+[pipeline:main]
+pipeline = proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
 """
 
 KINDS = ("account", "container", "object")
@@ -136,6 +150,15 @@ def make_folder(folder, listeners):
           PROXY_CONF.format(folder=folder, region=REGION, domain=DOMAIN, secret=SECRET_KEY))
 
 
+    write(os.path.join(etc, "inside.conf"), INSIDE_CONF.format(folder=folder))
+
+
+def make_bucket(folder):
+    app = Cache().wrap(loadapp(os.path.join(folder, "etc", "inside.conf")))
+    answer = Request.blank(f"/v1/AUTH_test/{BUCKET}", method="PUT").get_response(app)
+    assert answer.is_success, answer.status
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -164,6 +187,7 @@ def main():
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         eventlet.spawn(wsgi.server, listener, app, log=Quiet(), protocol=SwiftHttpProtocol,
                        custom_pool=eventlet.GreenPool(1024), log_output=False)
+    make_bucket(folder)
     print(listeners["proxy"].getsockname()[1], flush=True)
     eventlet.hubs.get_hub().switch()
 

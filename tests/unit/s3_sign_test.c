@@ -8,22 +8,10 @@
 #include <cmocka.h>
 
 #define EMPTY_HASH "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-#define S3(text)                 \
-    {                            \
-        (text), sizeof(text) - 1 \
-    }
-#define NO_PAIRS        \
-    {                   \
-        {               \
-            {NULL, 0},  \
-            {           \
-                NULL, 0 \
-            }           \
-        }               \
-    }
-{
-    (text), sizeof(text) - 1
-}
+/* clang-format off */
+#define S3(text) {(text), sizeof(text) - 1}
+#define NO_PAIRS {{{NULL, 0}, {NULL, 0}}}
+/* clang-format on */
 
 struct vector {
     const char *name;
