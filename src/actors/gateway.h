@@ -11,6 +11,7 @@
 #include "actors/proxy.h"
 #include "actors/queryd.h"
 #include "actors/storaged.h"
+#include "actors/storaged_s3.h"
 #include "actors/vectord.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -37,6 +38,7 @@ struct lh_gateway {
     const struct lh_peer *peer;                         /* NULL: there is none */
     struct lh_actor *storaged;                          /* takes transfers; NULL: there is none */
     const struct lh_storaged_metrics *storaged_metrics; /* NULL: there is none with the disk */
+    const struct lh_storaged_s3_metrics *s3_metrics;    /* NULL: there is none on S3 */
     struct lh_worker *workers;
     uint32_t worker_count;
     struct lh_admission admission;       /* whose requests wait, their sockets are not read */

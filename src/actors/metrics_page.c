@@ -209,6 +209,20 @@ static void append_storaged(struct lh_buf *out, const struct lh_storaged_metrics
                  (double)lh_counter_get(&metrics->index_bytes));
 }
 
+static void append_s3(struct lh_buf *out, const struct lh_storaged_s3_metrics *metrics)
+{
+    append_counter(out, "lakehouse_s3_requests_total", "Requests to the S3 store, with every try",
+                   &metrics->requests);
+    append_counter(out, "lakehouse_s3_retries_total", "Of them, those that will be tried again",
+                   &metrics->retries);
+    append_counter(out, "lakehouse_s3_failures_total",
+                   "Requests to the S3 store that were given up by no fault of the client's",
+                   &metrics->failures);
+    append_gauge(out, "lakehouse_s3_upload_bytes",
+                 "Room given to uploads until the S3 store has them",
+                 (double)lh_counter_get(&metrics->upload_bytes));
+}
+
 void lh_handle_metrics(struct lh_http_call *call, void *context)
 {
     struct lh_gateway *gateway = context;
@@ -229,6 +243,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
         lh_queryd_metrics(gateway->queryd, &out);
     if (gateway->storaged_metrics != NULL)
         append_storaged(&out, gateway->storaged_metrics);
+    if (gateway->s3_metrics != NULL)
+        append_s3(&out, gateway->s3_metrics);
     append_process(&out);
     lh_http_answer(call, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

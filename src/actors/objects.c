@@ -66,7 +66,8 @@ static bool has_store(struct lh_gateway *gateway, struct lh_http_call *call)
     struct lh_error error;
     if (gateway->storaged == NULL)
         lh_error_set(&error, LH_NOT_IMPLEMENTED,
-                     "objects have nowhere to be: configure [storaged] root, a folder");
+                     "objects have nowhere to be: configure [storaged] root, a folder, or backend "
+                     "\"s3\"");
     else if (gateway->transfers >= LH_TRANSFERS_MAX)
         lh_error_set(&error, LH_OVERLOADED, "%u object calls are in flight, the limit: try again",
                      gateway->transfers);

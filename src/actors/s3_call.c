@@ -80,7 +80,7 @@ static void copy(char *to, size_t size, struct lh_str value)
     snprintf(to, size, "%.*s", (int)(value.len < size ? value.len : size - 1), value.ptr);
 }
 
-/* "bytes 0-9/443" */
+/* "bytes 0-9/443", or with 416 only "bytes *" and the size. */
 static void read_content_range(struct lh__s3_head *head, struct lh_str value)
 {
     unsigned long long first = 0, last = 0, all = 0;
@@ -88,6 +88,8 @@ static void read_content_range(struct lh__s3_head *head, struct lh_str value)
     copy(z, sizeof z, value);
     head->has_range =
         sscanf(z, "bytes %llu-%llu/%llu", &first, &last, &all) == 3 && first <= last && last < all;
+    if (!head->has_range && sscanf(z, "bytes */%llu", &all) != 1)
+        all = 0;
     head->range_first = first;
     head->range_size = all;
 }

@@ -22,7 +22,7 @@ struct lh__s3_head {
     uint64_t length;
     bool has_range; /* Content-Range: bytes first-last/size */
     uint64_t range_first;
-    uint64_t range_size;
+    uint64_t range_size; /* also with 416 */
     uint64_t modified_ms;
     char etag[LH_ETAG_BYTES_MAX + 1];
     char content_type[LH_CONTENT_TYPE_BYTES_MAX + 1];
@@ -105,13 +105,17 @@ struct lh__s3_work {
     struct lh_buf key;       /* the transfer's own is with the asker meanwhile */
     struct lh_buf if_match;
     struct lh_buf if_none_match;
+    struct lh_buf if_modified_since;
+    struct lh_buf if_range;
 
     struct { /* GET */
         struct lh_buf held;
         bool is_described;
         bool is_done;
-        bool is_broken;  /* it cannot go on where it was cut, for the work's error */
-        bool is_probing; /* a HEAD was refused: why? */
+        bool is_part;              /* the answer is one */
+        bool is_range_conditional; /* by If-Range */
+        bool is_broken;            /* it cannot go on where it was cut, for the work's error */
+        bool is_probing;           /* a HEAD was refused: why? */
         uint64_t received;
         uint64_t received_before; /* this try */
         uint64_t first;           /* of the object: where its body begins */

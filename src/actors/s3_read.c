@@ -22,6 +22,7 @@ static void add_conditions(struct lh__s3_work *work)
     struct lh_s3_request *request = &work->call.request;
     lh_s3_add_header(request, "if-match", lh_buf_str(&work->if_match));
     lh_s3_add_header(request, "if-none-match", lh_buf_str(&work->if_none_match));
+    lh_s3_add_header(request, "if-modified-since", lh_buf_str(&work->if_modified_since));
 }
 
 static void write_range(const struct lh_transfer *transfer, char text[96])
@@ -48,6 +49,7 @@ static void continue_get(struct lh__s3_call *call)
              work->get.first + work->get.received, work->get.first + work->get.length - 1);
     work->if_match.len = 0;
     work->if_none_match.len = 0;
+    work->if_modified_since.len = 0;
     lh_buf_printf(&work->if_match, "\"%s\"", work->get.info.etag);
     call->request.header_count = 0;
     lh_s3_add_header(&call->request, "range", lh_str_of(work->text));
@@ -60,6 +62,7 @@ static void describe(struct lh__s3_work *work)
     struct lh_object_info *info = &work->get.info;
     bool is_part = head->http == 206 && head->has_range;
     work->get.is_described = true;
+    work->get.is_part = is_part;
     work->get.first = is_part ? head->range_first : 0;
     work->get.length = head->length;
     info->size = is_part ? head->range_size : head->length;
@@ -115,10 +118,16 @@ static void probe(struct lh__s3_work *work)
     lh__s3_call_start(call);
 }
 
+static void get_whole(struct lh__s3_work *work);
+
 static void get_done(struct lh__s3_call *call)
 {
     struct lh__s3_work *work = call->owner;
     long http = call->head.http;
+    if (http == 412 && work->get.is_range_conditional && work->get.received == 0) {
+        get_whole(work);
+        return;
+    }
     bool is_unexplained = call->code[0] == '\0' && http >= 300 && http < 500 && http != 404 &&
                           http != 412 && http != 416 && http != 304;
     if (!work->get.is_probing && strcmp(call->request.method, "HEAD") == 0 && is_unexplained) {
@@ -145,6 +154,7 @@ static void fill_description(struct lh__s3_work *work)
     transfer->info = work->get.info;
     transfer->body_first = work->get.first;
     transfer->body_length = work->get.length;
+    transfer->has_range = work->get.is_part;
     if (transfer->is_not_modified)
         memcpy(transfer->info.etag, work->call.head.etag, sizeof transfer->info.etag);
 }
@@ -157,6 +167,8 @@ void lh__s3_read_deliver(struct lh__s3_work *work)
         return;
     if (is_done && work->error.status != LH_OK) {
         lh__s3_call_cancel(&work->call);
+        if (work->error.status == LH_RANGE_NOT_SATISFIABLE)
+            transfer->info.size = work->call.head.range_size;
         answer_and_end(work);
         return;
     }
@@ -172,6 +184,34 @@ void lh__s3_read_deliver(struct lh__s3_work *work)
     lh__s3_call_resume(&work->call);
 }
 
+/* S3 does not know If-Range. A part is asked for with If-Match or If-Unmodified-Since instead, and
+ * when that fails, the whole. A weak tag, or a condition beside it, makes it whole at once. */
+static void add_range(struct lh__s3_work *work)
+{
+    const struct lh_transfer *transfer = work->transfer;
+    struct lh_s3_request *request = &work->call.request;
+    struct lh_str condition = lh_buf_str(&transfer->if_range);
+    if (condition.len > 0 && (lh_str_has_prefix(condition, LH_STR("W/")) || work->if_match.len > 0))
+        return;
+    write_range(transfer, work->text);
+    lh_s3_add_header(request, "range", lh_str_of(work->text));
+    if (condition.len == 0)
+        return;
+    work->get.is_range_conditional = true;
+    lh_buf_append_str(&work->if_range, condition);
+    lh_s3_add_header(request, condition.ptr[0] == '"' ? "if-match" : "if-unmodified-since",
+                     lh_buf_str(&work->if_range));
+}
+
+/* If-Range does not hold: the whole object is wanted. */
+static void get_whole(struct lh__s3_work *work)
+{
+    work->get.is_range_conditional = false;
+    work->call.request.header_count = 0;
+    add_conditions(work);
+    lh__s3_call_start(&work->call);
+}
+
 static void begin_get(struct lh__s3_work *work)
 {
     const struct lh_transfer *transfer = work->transfer;
@@ -182,10 +222,9 @@ static void begin_get(struct lh__s3_work *work)
     call->on_body = take_bytes;
     call->before_retry = continue_get;
     call->on_done = get_done;
-    if (transfer->has_range) {
-        write_range(transfer, work->text);
-        lh_s3_add_header(&call->request, "range", lh_str_of(work->text));
-    }
+    lh_buf_append_str(&work->if_modified_since, lh_buf_str(&transfer->if_modified_since));
+    if (transfer->has_range)
+        add_range(work);
     add_conditions(work);
     lh__s3_call_start(call);
 }

@@ -189,6 +189,18 @@ static enum lh_status open_disk(struct lh_server *server, const struct lh_config
     return status == LH_OK ? make_peer(server, config, path, error) : status;
 }
 
+/* Storaged on S3. */
+static enum lh_status open_s3(struct lh_server *server, const struct lh_config *config,
+                              struct lh_error *error)
+{
+    enum lh_status status = lh_storaged_s3_open(&server->storaged_s3, config,
+                                                server->access.secrets, &server->log, error);
+    server->has_s3 = status == LH_OK;
+    if (status != LH_OK)
+        return status;
+    return listen_on(server, config, LH_HTTP_STORAGED, error);
+}
+
 /* Opens storaged.root; nothing when there is none. */
 static enum lh_status open_storaged(struct lh_server *server, const struct lh_config *config,
                                     struct lh_error *error)
@@ -201,6 +213,8 @@ static enum lh_status open_storaged(struct lh_server *server, const struct lh_co
     char path[4096];
     char note[160];
     struct lh_storaged_options options = {.root = path, .log = &server->log};
+    if (lh_str_eq(lh_config_string(config, "storaged.backend"), LH_STR("s3")))
+        return open_s3(server, config, error);
     if (folder.len == 0)
         return LH_OK;
     if (folder.len >= sizeof path)
@@ -306,6 +320,10 @@ static void wire_gateway(struct lh_server *server)
         server->gateway.storaged = &server->storaged.actor;
         server->gateway.storaged_metrics = &server->storaged.metrics;
     }
+    if (server->has_s3) {
+        server->gateway.storaged = &server->storaged_s3.actor;
+        server->gateway.s3_metrics = &server->storaged_s3.metrics;
+    }
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
 }
@@ -369,6 +387,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = lh_http_server_watch_signals(server->http, error);
     if (status == LH_OK && server->has_storaged)
         status = lh_storaged_start(&server->storaged, error);
+    if (status == LH_OK && server->has_s3)
+        status = lh_actor_start(&server->storaged_s3.actor, error);
     if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
     if (status == LH_OK && server->has_queryd)
@@ -420,10 +440,16 @@ void lh_server_stop(struct lh_server *server)
     }
     if (server->has_storaged) /* behind the peer, which may be its client */
         lh_storaged_stop(&server->storaged);
+    if (server->has_s3) {
+        lh_actor_stop(&server->storaged_s3.actor);
+        lh_actor_join(&server->storaged_s3.actor);
+    }
     if (server->has_peer)
         lh_peer_deinit(&server->peer);
     if (server->has_storaged)
         lh_storaged_deinit(&server->storaged);
+    if (server->has_s3)
+        lh_storaged_s3_deinit(&server->storaged_s3);
     if (server->is_kept) {
         lh_persister_deinit(&server->persister);
         lh_recovery_deinit(&server->recovery);

@@ -19,13 +19,15 @@ struct lh_server {
     struct lh_vectord vectord;
     struct lh_persister persister; /* when `is_kept` */
     struct lh_recovery recovery;
-    struct lh_queryd queryd;     /* when `has_queryd` */
-    struct lh_peer peer;         /* when `has_peer` */
-    struct lh_storaged storaged; /* when `has_storaged` */
+    struct lh_queryd queryd;           /* when `has_queryd` */
+    struct lh_peer peer;               /* when `has_peer` */
+    struct lh_storaged storaged;       /* when `has_storaged` */
+    struct lh_storaged_s3 storaged_s3; /* when `has_s3` */
     bool is_kept;
     bool has_peer;
     bool has_queryd;
     bool has_storaged;
+    bool has_s3;
     bool actors_made;
     struct lh_decoder_actor *decoders;
     struct lh_worker *workers;

@@ -60,6 +60,8 @@ void lh__s3_work_destroy(struct lh__s3_work *work)
     lh_buf_deinit(&work->key);
     lh_buf_deinit(&work->if_match);
     lh_buf_deinit(&work->if_none_match);
+    lh_buf_deinit(&work->if_modified_since);
+    lh_buf_deinit(&work->if_range);
     lh_buf_deinit(&work->get.held);
     lh_buf_deinit(&work->list.after);
     lh_buf_deinit(&work->list.keys);

@@ -10,6 +10,7 @@
 #define LH_ACTORS_STORAGED_S3_H
 
 #include "actors/messages.h"
+#include "actors/secrets.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "runtime/actor.h"
@@ -48,6 +49,13 @@ struct lh_storaged_s3 {
 LH_MUST_USE enum lh_status lh_storaged_s3_init(struct lh_storaged_s3 *storaged,
                                                const struct lh_storaged_s3_options *options,
                                                struct lh_error *error);
+/* The same as the configuration has it: [s3], with the key and its secret from the [s3] table of
+ * the secrets file (`secrets` may be NULL), else from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+ * AWS_SESSION_TOKEN, else from [s3] itself; always both from one place. LH_CONFIG. Main thread. */
+LH_MUST_USE enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged,
+                                               const struct lh_config *config,
+                                               const struct lh_secrets *secrets,
+                                               const struct lh_log *log, struct lh_error *error);
 /* When every thread that may send to it has ended, and its own. */
 void lh_storaged_s3_deinit(struct lh_storaged_s3 *storaged);
 

@@ -130,8 +130,9 @@ const struct lh_config_key lh__config_keys[] = {
                 "A change that only the log has for longer than this starts one; 0: never."),
 
     LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND,
-              "Where the object store answers, with or without /v1, when it has a root."),
-    LH_CHOICE("storaged", "backend", "disk", "disk|s3", LH_KEY_LATER, "Where objects lie."),
+              "Where the object store answers, with or without /v1, when it has a root or a bucket."),
+    LH_CHOICE("storaged", "backend", "disk", "disk|s3", 0,
+              "Where objects lie: in the folder root, or in the bucket of [s3]."),
     LH_STRING("storaged", "root", "", 0,
               "Folder of the disk backend: an object is a file in it, under its key's path.\n"
               "Empty: object calls are answered 501."),
@@ -166,13 +167,17 @@ const struct lh_config_key lh__config_keys[] = {
               "Where queries keep what they read and spill; empty: beside the vectors, or without\n"
               "vectord.data_dir a folder that goes with the server."),
 
-    LH_STRING("s3", "endpoint", "", LH_KEY_LATER, "URL of an S3-compatible store."),
-    LH_STRING("s3", "region", "us-east-1", LH_KEY_LATER, "Region that requests are signed for."),
-    LH_STRING("s3", "bucket", "", LH_KEY_LATER, "Bucket that holds the objects."),
-    LH_STRING("s3", "access_key_id", "", LH_KEY_LATER, "Access key."),
-    LH_STRING("s3", "secret_access_key", "", LH_KEY_SECRET | LH_KEY_LATER, "Its secret."),
-    LH_BOOL("s3", "use_path_style", "true", LH_KEY_LATER,
-            "endpoint/bucket/key rather than bucket.endpoint/key."),
+    LH_STRING("s3", "endpoint", "", LH_KEY_URL,
+              "URL of an S3-compatible store; empty: Amazon's of the region. Over http bodies are\n"
+              "signed; over https TLS keeps them whole."),
+    LH_STRING("s3", "region", "us-east-1", 0, "Region that requests are signed for."),
+    LH_STRING("s3", "bucket", "", 0, "Bucket that holds the objects. It has to exist."),
+    LH_STRING("s3", "access_key_id", "", 0,
+              "Access key. The table [s3] of secrets_path goes before it, and then the variables\n"
+              "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."),
+    LH_STRING("s3", "secret_access_key", "", LH_KEY_SECRET, "Its secret."),
+    LH_BOOL("s3", "use_path_style", "true", 0,
+            "endpoint/bucket/key rather than bucket.endpoint/key, which Amazon wants."),
 
     LH_CHOICE("log", "level", "info", "debug|info|warn|error", LH_KEY_LIVE,
               "Lines below it are not written."),
