@@ -130,7 +130,7 @@ const struct lh_config_key lh__config_keys[] = {
                 "A change that only the log has for longer than this starts one; 0: never."),
 
     LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND,
-              "Where the object store answers, with or without /v1, when it has a root or a bucket."),
+              "Where the object store answers, with or without /v1, if it has a root or a bucket."),
     LH_CHOICE("storaged", "backend", "disk", "disk|s3", 0,
               "Where objects lie: in the folder root, or in the bucket of [s3]."),
     LH_STRING("storaged", "root", "", 0,
