@@ -1,6 +1,7 @@
 /* storaged on S3 as the configuration has it. Main thread, at start. */
 #include "actors/storaged_s3.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct lh_str or_empty(const char *text)
@@ -36,6 +37,21 @@ static const char *find_credentials(const struct lh_config *config,
     return "configuration";
 }
 
+/* What is wrong begins with its key; where that was set goes before it. */
+static void add_origin(const struct lh_config *config, struct lh_error *error)
+{
+    char text[sizeof error->text];
+    char key[32];
+    size_t len = strcspn(error->text, ":");
+    if (error->status != LH_CONFIG || len >= sizeof key)
+        return;
+    snprintf(key, sizeof key, "%.*s", (int)len, error->text);
+    memcpy(text, error->text, sizeof text);
+    const char *origin = lh_config_origin(config, key);
+    if (origin != NULL)
+        lh_error_set(error, LH_CONFIG, "%s: %s", origin, text);
+}
+
 enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged, const struct lh_config *config,
                                    const struct lh_secrets *secrets, const struct lh_log *log,
                                    struct lh_error *error)
@@ -47,8 +63,10 @@ enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged, const struct
                                   .use_path_style = lh_config_bool(config, "s3.use_path_style")};
     const char *from = find_credentials(config, secrets, &store.credentials);
     enum lh_status status = lh_s3_create(&store, &options.s3, error);
-    if (status != LH_OK)
+    if (status != LH_OK) {
+        add_origin(config, error);
         return status;
+    }
     status = lh_storaged_s3_init(storaged, &options, error);
     if (status != LH_OK) {
         lh_s3_destroy(options.s3);
