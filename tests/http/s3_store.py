@@ -87,14 +87,25 @@ class FaultProxy:
         self.faults = []
         self.lock = threading.Lock()
         self.requests = []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxied)
+        self.port = 0
+        self.come()
+
+    def come(self):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Proxied)
         self.server.daemon_threads = True
         self.server.proxy = self
+        self.port = self.server.server_port
+        self.is_here = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def go(self):
+        """As a store that is ended: kept connections break, new ones are refused."""
+        self.is_here = False
+        self.end()
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def add(self, *args, **kw):
         fault = Fault(*args, **kw)
@@ -123,6 +134,9 @@ class Proxied(http.server.BaseHTTPRequestHandler):
         pass
 
     def relay(self):
+        if not self.server.proxy.is_here:
+            self.drop()
+            return
         fault = self.server.proxy.fault_for(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if fault is not None and fault.answer is not None:

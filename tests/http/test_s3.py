@@ -457,20 +457,25 @@ def test_answers_that_are_not_from_s3(proxy, behind, body):
         assert answer.status == 502, answer
 
 
-def test_a_store_that_goes_and_comes_back(swift, server, objects):
-    assert objects.put("stays", b"1").status == 200
+def test_a_store_that_is_away_for_a_moment_is_waited_for(proxy, behind):
+    assert behind.put("stays", b"1").status == 200
+    proxy.go()
+    back = threading.Timer(1.0, proxy.come)
+    back.start()
+    assert behind.put("back", b"2").status == 200
+    back.join()
+    assert behind.get("stays").body == b"1" and behind.get("back").body == b"2"
+
+
+def test_a_store_that_is_killed_and_started_again(swift, server, objects):
+    assert objects.put("kept", b"1").status == 200
     swift.kill()
-    started = threading.Timer(1.0, swift.start)
-    started.start()
-    assert objects.put("back", b"2").status == 200
-    started.join()
-    assert objects.get("stays").body == b"1" and objects.get("back").body == b"2"
-    swift.kill()
-    answer = objects.get("stays")
+    answer = objects.get("kept")
     assert answer.status == 502 and "Connection refused" in error_of(answer)["message"]
     assert server.client().get("/healthz").status == 200
     swift.start()
-    assert objects.get("stays").body == b"1"
+    assert objects.get("kept").body == b"1"
+    assert objects.put("after", b"2").status == 200
 
 
 def test_a_stop_in_mid_transfer_ends(swift):
