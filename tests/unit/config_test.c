@@ -303,13 +303,14 @@ static void set_keys_of_later_services_are_named(void **state)
     struct lh_error error;
     lh_config_each_unused(config, note_unused, &names);
     assert_int_equal(names.len, 0);
-    assert_int_equal(lh_config_set_argument(config, LH_STR("queryd.workers=3"), &error), LH_OK);
+    assert_int_equal(
+        lh_config_set_argument(config, LH_STR("ingestd.max_ingest_bytes=1MiB"), &error), LH_OK);
     assert_int_equal(lh_config_set_argument(config, LH_STR("vectord.shards=2"), &error), LH_OK);
     /* set to its default is set */
     assert_int_equal(lh_config_set_argument(config, LH_STR("catalogd.bind=127.0.0.1:3212"), &error),
                      LH_OK);
     lh_config_each_unused(config, note_unused, &names);
-    assert_text(lh_buf_str(&names), "catalogd.bind queryd.workers ");
+    assert_text(lh_buf_str(&names), "catalogd.bind ingestd.max_ingest_bytes ");
     lh_buf_deinit(&names);
     lh_config_destroy(config);
 }
@@ -332,7 +333,7 @@ static void printing_masks_secrets_and_shows_what_was_set(void **state)
     assert_non_null(strstr(text.ptr, "\nsecret_access_key = \"********\"\n"));
     assert_non_null(strstr(text.ptr, "\ndata_dir = \"a\\\"b\\\\c\"\n"));
     assert_non_null(strstr(text.ptr, "\nidle_timeout = \"90500ms\"\n"));
-    assert_non_null(strstr(text.ptr, "\n# workers = 2\n"));
+    assert_non_null(strstr(text.ptr, "\n# refresh_every = \"30s\"\n"));
     lh_buf_deinit(&text);
     lh_config_destroy(config);
 }
