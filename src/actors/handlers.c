@@ -42,6 +42,17 @@ static bool append_vectord(const struct lh_gateway *gateway, struct lh_buf *body
     return lh_counter_get(&metrics->recovering) == 0 && lh_counter_get(&metrics->awaits_peer) == 0;
 }
 
+/* The object store of this process; true when it is ready. */
+static bool append_storaged(const struct lh_storaged_metrics *metrics, struct lh_buf *body)
+{
+    bool is_counting = lh_counter_get(&metrics->is_counting) != 0;
+    const char *state = is_counting                                ? "counting"
+                        : lh_counter_get(&metrics->is_listed) != 0 ? "listed"
+                                                                   : "unlisted";
+    lh_buf_printf(body, ",\"objects\":\"%s\"", state);
+    return !is_counting;
+}
+
 /* The services in other processes, each by its name. */
 static void append_proxied(const struct lh_proxy *proxy, struct lh_buf *body)
 {
@@ -67,6 +78,8 @@ void lh_handle_ready(struct lh_http_call *call, void *context)
     struct lh_buf body = LH_BUF_EMPTY;
     const char *status = "ready";
     if (gateway->vectord != NULL && !append_vectord(gateway, &details))
+        status = "loading";
+    if (gateway->storaged_metrics != NULL && !append_storaged(gateway->storaged_metrics, &details))
         status = "loading";
     if (lh_http_call_service(call) == LH_HTTP_GATEWAY) {
         append_proxied(&gateway->proxy, &details);

@@ -307,6 +307,7 @@ static void show_counts(struct lh_storaged *storaged)
     lh_counter_set(&storaged->metrics.index_bytes, counts.index_bytes);
     lh_counter_set(&storaged->metrics.folder_syncs, counts.folder_syncs);
     lh_counter_set(&storaged->metrics.is_listed, counts.is_listed);
+    lh_counter_set(&storaged->metrics.is_counting, counts.is_counting);
 }
 
 /* False: it was told to stop, and all is done. */
@@ -386,6 +387,7 @@ enum lh_status lh_storaged_init(struct lh_storaged *storaged,
     lh_actor_init(&storaged->actor, "storaged", run, storaged);
     lh_actor_wake_by(&storaged->actor, wake, options->disk);
     lh_actor_init(&storaged->walker, "objects", walk, storaged);
+    show_counts(storaged);
     return LH_OK;
 }
 

@@ -21,6 +21,7 @@ struct lh_storaged_metrics {
     struct lh_counter index_bytes;
     struct lh_counter folder_syncs;
     struct lh_counter is_listed;
+    struct lh_counter is_counting; /* lists are refused until it ends */
 };
 
 struct lh_storaged_options {

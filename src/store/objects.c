@@ -333,7 +333,8 @@ struct lh_objects_counts lh_objects_counts(const struct lh_objects *objects)
     return (struct lh_objects_counts){.keys = objects->index.key_count,
                                       .index_bytes = lh_object_index_bytes(&objects->index),
                                       .folder_syncs = objects->folder_syncs,
-                                      .is_listed = objects->is_listed && !objects->is_unlisted};
+                                      .is_listed = objects->is_listed && !objects->is_unlisted,
+                                      .is_counting = !objects->is_listed && !objects->is_unlisted};
 }
 
 void lh_objects_destroy(struct lh_objects *objects)

@@ -20,7 +20,8 @@ struct lh_objects_counts {
     uint64_t keys;
     uint64_t index_bytes;
     uint64_t folder_syncs;
-    bool is_listed; /* the walk that fills the index has ended well */
+    bool is_listed;   /* the walk that fills the index has ended well */
+    bool is_counting; /* it has not ended */
 };
 
 /* Removes what uploads have left in %tmp, and tries what the file system can: LH_IO when it cannot

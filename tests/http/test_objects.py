@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 import urllib.parse
 
 import pytest
@@ -20,6 +21,8 @@ class Store:
         self.root = str(root)
         self.server = Server(f"storaged.root={root}", *sets, **kw)
         self.client = self.server.client()
+        while self.client.get("/readyz").status != 200:  # its objects are being counted
+            time.sleep(0.01)
 
     def __enter__(self):
         return self
