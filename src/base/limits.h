@@ -62,6 +62,10 @@
 #define LH_SQL_SERIES_MAX    10000 /* elements of a list made by range() in each row */
 #define LH_SQL_FORMAT_DIGITS 3u    /* of a width in a format: printf('%999d') is the widest */
 
+/* Ingest. */
+#define LH_INGEST_COLUMNS_MAX    16384u     /* each costs the conversion some 50 KiB */
+#define LH_INGEST_LINE_BYTES_MAX (2u << 20) /* a line of text is held whole, several times over */
+
 /* HTTP. */
 #define LH_HEADER_BYTES_MAX       16384u /* one request's header block */
 #define LH_TARGET_BYTES_MAX       8192u  /* the request target */

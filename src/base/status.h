@@ -18,6 +18,7 @@ extern "C" {
     XX(DIMENSION_MISMATCH, dimension_mismatch, 400, "the vector has another dimension")           \
     XX(INVALID_CURSOR, invalid_cursor, 400, "the cursor was not made by this index")              \
     XX(INVALID_SQL, invalid_sql, 400, "the statement is not valid")                               \
+    XX(INVALID_DATA, invalid_data, 400, "the data is not what its format says")                   \
     XX(SQL_NOT_ALLOWED, sql_not_allowed, 400, "the statement asks for what is not allowed")       \
     XX(UNAUTHORIZED, unauthorized, 401, "a bearer token is needed")                               \
     XX(FORBIDDEN, forbidden, 403, "the token does not allow this")                                \

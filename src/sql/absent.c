@@ -1,5 +1,5 @@
 /* The interface in a build without DuckDB (see CMakeLists.txt): every call says how to get it. */
-#include "sql/sql.h"
+#include "sql/ingest.h"
 
 static enum lh_status absent(struct lh_error *error)
 {
@@ -92,5 +92,39 @@ void lh_sql_append_row_csv(struct lh_sql_query *query, uint64_t row, struct lh_b
 }
 
 void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *out)
+{
+}
+
+enum lh_status lh_ingest_create(struct lh_sql *sql, struct lh_ingest **ingest,
+                                struct lh_error *error)
+{
+    return absent(error);
+}
+
+void lh_ingest_destroy(struct lh_ingest *ingest)
+{
+}
+
+enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_source *source,
+                             const struct lh_ingest_target *target, struct lh_ingest_result *result,
+                             struct lh_error *error)
+{
+    return absent(error);
+}
+
+void lh_ingest_result_deinit(struct lh_ingest_result *result)
+{
+}
+
+uint64_t lh_ingest_rows(const struct lh_ingest *ingest)
+{
+    return 0;
+}
+
+void lh_ingest_interrupt(struct lh_ingest *ingest)
+{
+}
+
+void lh_ingest_resume(struct lh_ingest *ingest)
 {
 }

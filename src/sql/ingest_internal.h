@@ -1,0 +1,54 @@
+/* Between the files of ingest. */
+#ifndef LH_SQL_INGEST_INTERNAL_H
+#define LH_SQL_INGEST_INTERNAL_H
+
+#include "sql/ingest.h"
+#include "sql/sql_internal.h"
+
+struct lh_ingest {
+    struct lh_sql_session *session;
+    struct lh_counter rows;
+    char counter[40]; /* the SQL function that counts them */
+
+    /* of the file at hand */
+    const struct lh_ingest_source *source;
+    enum lh_ingest_format format;
+    enum lh_ingest_compression compression;
+    char delim; /* of the CSV */
+    char quote; /* 0: none */
+};
+
+/* Runs a statement; what DuckDB has against it is told in terms of the file. The result is to be
+ * destroyed when this returns LH_OK. */
+LH_MUST_USE enum lh_status lh__ingest_query(struct lh_ingest *ingest, const struct lh_buf *text,
+                                            duckdb_result *result, struct lh_error *error);
+/* The same for what has no rows. */
+LH_MUST_USE enum lh_status lh__ingest_execute(struct lh_ingest *ingest, const struct lh_buf *text,
+                                              struct lh_error *error);
+
+/* The rows of a result whose columns are all VARCHAR. */
+struct lh__ingest_rows {
+    duckdb_result *result;
+    duckdb_data_chunk chunk;
+    uint64_t at;
+};
+/* The next row's cells, which live until the next call; NULL has no pointer. False: the end. */
+bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_t count);
+
+/* Puts DuckDB's reason into `error`, with the place in the file where it gives one. */
+enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
+                                struct lh_error *error);
+
+/* Finds out how the CSV is to be read, and appends the call of read_csv that does. With
+ * `is_tolerant`, bad lines come into the table reject_errors and the rest is read. */
+LH_MUST_USE enum lh_status lh__ingest_read_csv(struct lh_ingest *ingest, bool is_tolerant,
+                                               struct lh_buf *out, struct lh_error *error);
+
+/* The first line, as it is. LH_OK with an empty one: the file is empty. */
+LH_MUST_USE enum lh_status lh__ingest_first_line(struct lh_ingest *ingest, struct lh_buf *line,
+                                                 struct lh_error *error);
+
+void lh__ingest_append_option(struct lh_buf *out, const char *name, struct lh_str value);
+void lh__ingest_append_compression(const struct lh_ingest *ingest, struct lh_buf *out);
+
+#endif
