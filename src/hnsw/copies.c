@@ -59,22 +59,27 @@ bool lh__copies_same(const struct lh_graph *graph, uint32_t a, uint32_t b)
     return key_equals(&x, &y);
 }
 
-/* Two words at a time, each into a lane of its own; the multiplier is 2^64 over the golden ratio.
- */
+/* NH (Black et al., "UMAC: Fast and Secure Message Authentication", CRYPTO 1999, section 3), in
+ * 64-bit words: products of two halves, each with a key of its own added, that do not wait for one
+ * another. Keys are multiples of 2^64 over the golden ratio, from the seed on. */
 static uint32_t hash_of(const struct lh_graph *graph, const struct lh__key *key)
 {
-    uint64_t lanes[2] = {graph->options.seed, ~graph->options.seed};
-    uint64_t words[2] = {0};
-    for (size_t i = 0; i < key->length; i += sizeof words) {
-        size_t left = key->length - i;
-        memcpy(words, (const char *)key->bytes + i, left < sizeof words ? left : sizeof words);
-        for (uint32_t j = 0; j < 2; j++) {
-            lanes[j] = (lanes[j] ^ words[j]) * 0x9e3779b97f4a7c15ull;
-            lanes[j] ^= lanes[j] >> 32;
-        }
+    const uint64_t golden = 0x9e3779b97f4a7c15ull;
+    uint64_t add = graph->options.seed, sum = key->length;
+    uint64_t word = 0;
+    size_t i = 0;
+    for (; i + sizeof word <= key->length; i += sizeof word) {
+        memcpy(&word, (const char *)key->bytes + i, sizeof word);
+        add += golden;
+        uint32_t low = (uint32_t)word + (uint32_t)add;
+        uint32_t high = (uint32_t)(word >> 32) + (uint32_t)(add >> 32);
+        sum += (uint64_t)low * high;
     }
-    memcpy(words, &key->norm, sizeof key->norm);
-    uint64_t hash = (lanes[0] ^ lanes[1] << 1 ^ words[0]) * 0x9e3779b97f4a7c15ull;
+    uint32_t tail[2] = {0}; /* an odd dimension's last number, and the norm */
+    memcpy(tail, (const char *)key->bytes + i, key->length - i);
+    memcpy(tail + 1, &key->norm, sizeof key->norm);
+    memcpy(&word, tail, sizeof word);
+    uint64_t hash = (sum ^ word * golden) * golden;
     return (uint32_t)(hash >> 32);
 }
 

@@ -1,10 +1,10 @@
 /* A graph out of tables that were read from a file. The owner of the graph runs it.
  *
- * Nothing in the tables is believed. Four passes over the nodes: levels and rows are checked, and
+ * Nothing in the tables is believed. Five passes over the nodes: levels and rows are checked, and
  * codes and free slots are made from them; then links, in a pass that touches little else, so that
- * it stays in the cache, with in-degrees and the table of linked nodes; then each copy is hung on
- * the node that it names; then the lists of copies are walked, as a circle of them would belong to
- * no linked node.
+ * it stays in the cache, with the table of linked nodes; then in-degrees get their place; then each
+ * copy is hung on the node that it names; then the lists of copies are walked, as a circle of them
+ * would belong to no linked node.
  *
  * What a file may say although this graph would not: other levels than the seed draws, equal nodes
  * that are linked both, copies of what is not quite equal. Those are a matter of quality, and the
@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-enum stage { STAGE_NODES, STAGE_LINKS, STAGE_COPIES, STAGE_LISTS, STAGE_DONE };
+enum stage { STAGE_NODES, STAGE_LINKS, STAGE_COUNTS, STAGE_COPIES, STAGE_LISTS, STAGE_DONE };
 
 #define PREFETCH_NODES 16u /* ahead: longer than a miss takes */
 
@@ -55,7 +55,6 @@ enum lh_status lh_graph_load_begin(struct lh_graph *graph, const struct lh_graph
     graph->norm_scale = shape->norm_scale;
     if (shape->slots > 0) {
         memset(graph->t.buckets, 0xff, shape->slots * sizeof *graph->t.buckets);
-        memset(graph->t.copies, 0xff, shape->slots * sizeof *graph->t.copies);
     }
     return LH_OK;
 }
@@ -145,24 +144,39 @@ static enum lh_status load_node(struct lh_graph_load *load, uint32_t node, struc
 
 /* ---- links ---- */
 
-/* Whether all of a node's links are right, counted on the way: without a branch for each, so that
- * many are fetched at once. A link that is there twice is found by the marks of a search, which
- * need not be clear: each link writes its place, and only the last to write reads it again. */
+/* Whether all of a node's links on level 0 are right, counted on the way: without a branch for
+ * each, so that many are fetched at once. While links are counted, leading_up is the mark of the
+ * last node with a link to this one, by which a link that is there twice is found. */
+static bool count_links(struct lh_graph *graph, uint32_t node, uint32_t count)
+{
+    const uint32_t *links = lh__links(graph, node, 0);
+    const uint8_t *levels = graph->t.levels;
+    struct lh__incoming *incoming = graph->t.incoming;
+    uint32_t slots = graph->slots, mark = node + 1, wrong = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = links[i] < slots ? links[i] : node;
+        struct lh__incoming in = incoming[other];
+        wrong |= other == node;
+        wrong |= levels[other] >= LH__LEVEL_COPY;
+        wrong |= in.leading_up == mark;
+        incoming[other] = (struct lh__incoming){in.links + 1, mark};
+    }
+    return wrong == 0;
+}
+
+/* The same on upper levels, which are not counted and are few; marks need not be clear: each link
+ * writes its place, and only the last to write reads it again. */
 static bool links_are_right(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t count)
 {
     const uint32_t *links = lh__links(graph, node, level);
     const uint8_t *levels = graph->t.levels;
-    struct lh__incoming *incoming = graph->t.incoming;
     uint8_t *marks = graph->t.visited[0];
-    uint32_t slots = graph->slots, is_entry = node == graph->entry, counted = level == 0;
-    uint32_t wrong = 0;
+    uint32_t slots = graph->slots, wrong = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t other = links[i] < slots ? links[i] : node;
         wrong |= other == node;
         wrong |= (uint8_t)(levels[other] - level) >= LH__LEVEL_COPY - level;
         marks[other] = (uint8_t)i;
-        incoming[other].links += counted;
-        incoming[other].leading_up += counted & ((node < other) | is_entry);
     }
     for (uint32_t i = 0; i < count && wrong == 0; i++) {
         wrong |= marks[links[i]] != i;
@@ -195,7 +209,9 @@ static enum lh_status load_list(struct lh_graph *graph, uint32_t node, uint32_t 
     const uint32_t *links = lh__links(graph, node, level);
     uint32_t count = lh__links_count(graph, links, level);
     uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
-    if (!links_are_right(graph, node, level, count)) {
+    bool is_right =
+        level == 0 ? count_links(graph, node, count) : links_are_right(graph, node, level, count);
+    if (!is_right) {
         return wrong_link(graph, node, level, error);
     }
     for (uint32_t i = count; i < stride; i++) {
@@ -211,6 +227,14 @@ static enum lh_status load_list(struct lh_graph *graph, uint32_t node, uint32_t 
     return LH_OK;
 }
 
+/* Nodes come in order, so what has been counted when a node's turn comes is from those before it:
+ * its links that lead up the order, but for one from the entry point. Waits in `copies`, which has
+ * nothing else to keep yet. */
+static void put_leading_up(struct lh_graph *graph, uint32_t node)
+{
+    graph->t.copies[node] = graph->t.incoming[node].links;
+}
+
 static enum lh_status load_links(struct lh_graph *graph, uint32_t node, struct lh_error *error)
 {
     enum lh_status status = LH_OK;
@@ -218,16 +242,33 @@ static enum lh_status load_links(struct lh_graph *graph, uint32_t node, struct l
     if (is_linked_slot(graph, later)) {
         lh__copies_prefetch(graph, later);
     }
-    if (!lh__is_linked(graph, node)) {
-        return LH_OK;
-    }
-    for (uint32_t level = 0; level <= lh__level(graph, node) && status == LH_OK; level++) {
-        status = load_list(graph, node, level, error);
-    }
-    if (status == LH_OK) {
+    if (lh__is_linked(graph, node)) {
         lh__copies_put(graph, node);
+        for (uint32_t level = 0; level <= lh__level(graph, node) && status == LH_OK; level++) {
+            status = load_list(graph, node, level, error);
+        }
     }
+    put_leading_up(graph, node);
     return status;
+}
+
+static void take_leading_up(struct lh_graph *graph, uint32_t node)
+{
+    graph->t.incoming[node].leading_up = graph->t.copies[node];
+    graph->t.copies[node] = LH__NIL;
+}
+
+/* All links of the entry point lead up: those to nodes before it as well. */
+static void count_entry(struct lh_graph *graph)
+{
+    uint32_t entry = graph->entry;
+    if (entry == LH__NIL) {
+        return;
+    }
+    const uint32_t *links = lh__links(graph, entry, 0);
+    for (uint32_t i = 0; i < lh__links_count(graph, links, 0); i++) {
+        graph->t.incoming[links[i]].leading_up += links[i] < entry;
+    }
 }
 
 /* Before the first node: the entry point is what others are compared with. */
@@ -325,6 +366,8 @@ static enum lh_status stage_end(struct lh_graph_load *load, struct lh_error *err
         status = check_counts(load, error);
     } else if (load->stage == STAGE_LINKS) {
         clear_marks(load->graph);
+    } else if (load->stage == STAGE_COUNTS) {
+        count_entry(load->graph);
     } else if (load->stage == STAGE_LISTS && load->listed != graph->copies) {
         status = lh_error_set(error, LH_CORRUPT, "%u copies, %u of them of a linked node",
                               graph->copies, load->listed);
@@ -345,6 +388,10 @@ static enum lh_status node_step(struct lh_graph_load *load, struct lh_error *err
     case STAGE_LINKS:
         load->node++;
         return load_links(load->graph, node, error);
+    case STAGE_COUNTS:
+        load->node++;
+        take_leading_up(load->graph, node);
+        return LH_OK;
     case STAGE_COPIES:
         load->node++;
         if (lh__is_copy(load->graph, node)) {

@@ -89,6 +89,12 @@ uint32_t lh_idmap_find(const struct lh_idmap *map, struct lh_str id, uint64_t ha
     return node != LH_IDMAP_NONE ? node : find_in(map, &map->old, id, (uint32_t)hash);
 }
 
+void lh_idmap_prefetch(const struct lh_idmap *map, uint64_t hash)
+{
+    if (map->now.capacity != 0)
+        __builtin_prefetch(&map->now.slots[home_of(&map->now, (uint32_t)hash)], 1);
+}
+
 static bool has_room(const struct lh_idmap_table *table, uint64_t total)
 {
     return total * 5 <= (uint64_t)table->capacity * 4;

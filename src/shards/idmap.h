@@ -38,6 +38,9 @@ void lh_idmap_deinit(struct lh_idmap *map);
 /* The node of an id, or LH_IDMAP_NONE. `hash` is lh_placement_hash of the id. */
 uint32_t lh_idmap_find(const struct lh_idmap *map, struct lh_str id, uint64_t hash);
 
+/* Has the place of an id fetched that is about to be looked up or added. */
+void lh_idmap_prefetch(const struct lh_idmap *map, uint64_t hash);
+
 /* Room for `total` ids in all. LH_OUT_OF_MEMORY changes nothing. */
 LH_MUST_USE enum lh_status lh_idmap_reserve(struct lh_idmap *map, uint32_t total);
 

@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #define BUFFER_BYTES (256u << 10) /* the longest item, and enough to read at once */
+#define ITEMS_AHEAD  32u          /* whose places are fetched together: each is likely a miss */
 
 /* An item takes less than this many bytes more in the heap than in the section: two records' heads
  * and their rounding. */
@@ -154,30 +155,37 @@ static enum lh_status check_padding(const struct lh_section_loader *loader, size
     return LH_OK;
 }
 
-static enum lh_status put_item(struct lh_section_loader *loader, struct lh_str id,
-                               struct lh_str metadata, struct lh_error *error)
+/* An item in the buffer. */
+struct item {
+    struct lh_str id;
+    struct lh_str metadata; /* ptr NULL: it has none */
+    uint64_t hash;          /* of the id */
+};
+
+static enum lh_status put_item(struct lh_section_loader *loader, const struct item *item,
+                               struct lh_error *error)
 {
     struct lh_shard *shard = loader->shard;
     uint32_t node = loader->node;
-    uint64_t hash = lh_placement_hash(id);
-    if (!lh_str_is_utf8(id))
+    if (!lh_str_is_utf8(item->id))
         return lh_error_set(error, LH_CORRUPT, "node %u: its id is not UTF-8", node);
-    uint32_t other = lh_idmap_find(&shard->ids, id, hash);
+    uint32_t other = lh_idmap_find(&shard->ids, item->id, item->hash);
     if (other != LH_IDMAP_NONE)
         return lh_error_set(error, LH_CORRUPT, "node %u: its id is that of node %u", node, other);
     if (loader->items++ == loader->layout.shape.live)
         return lh_error_set(error, LH_CORRUPT, "node %u: the header has %u nodes", node,
                             loader->layout.shape.live);
-    shard->id_at[node] = lh_heap_put(&shard->heap, node, id);
-    if (metadata.ptr != NULL)
-        shard->metadata_at[node] = lh_heap_put(&shard->heap, node | LH__METADATA_BIT, metadata);
-    lh_idmap_put(&shard->ids, hash, node);
+    shard->id_at[node] = lh_heap_put(&shard->heap, node, item->id);
+    if (item->metadata.ptr != NULL)
+        shard->metadata_at[node] =
+            lh_heap_put(&shard->heap, node | LH__METADATA_BIT, item->metadata);
+    lh_idmap_put(&shard->ids, item->hash, node);
     return LH_OK;
 }
 
-/* Takes one item off the buffer's bytes from `at` on; `*len` is 0 when it is not there whole. */
-static enum lh_status take_item(struct lh_section_loader *loader, size_t at, size_t *len,
-                                struct lh_error *error)
+/* Finds the item in the buffer's bytes from `at` on; `*len` is 0 when it is not there whole. */
+static enum lh_status find_item(const struct lh_section_loader *loader, size_t at,
+                                struct item *item, size_t *len, struct lh_error *error)
 {
     const char *from = loader->buffer + at;
     size_t left = loader->buffered - at;
@@ -194,13 +202,14 @@ static enum lh_status take_item(struct lh_section_loader *loader, size_t at, siz
     if (has_metadata && metadata_len > LH_METADATA_BYTES_MAX)
         return lh_error_set(error, LH_CORRUPT, "node %u: %u bytes of metadata", loader->node,
                             metadata_len);
-    size_t item = LH__ITEM_HEAD_BYTES + id_len + (has_metadata ? metadata_len : 0);
-    if (left < item)
+    size_t bytes = LH__ITEM_HEAD_BYTES + id_len + (has_metadata ? metadata_len : 0);
+    if (left < bytes)
         return LH_OK;
-    *len = item;
+    *len = bytes;
     from += LH__ITEM_HEAD_BYTES;
-    struct lh_str metadata = {has_metadata ? from + id_len : NULL, metadata_len};
-    return put_item(loader, (struct lh_str){from, id_len}, metadata, error);
+    item->id = (struct lh_str){from, id_len};
+    item->metadata = (struct lh_str){has_metadata ? from + id_len : NULL, metadata_len};
+    return LH_OK;
 }
 
 /* Moves to the next slot that has an item; false when there is none. */
@@ -212,27 +221,60 @@ static bool find_live(struct lh_section_loader *loader)
     return loader->node < loader->layout.shape.slots;
 }
 
+/* Finds the next items, up to ITEMS_AHEAD that are whole and right, and has their places in the id
+ * map fetched. The error is that of the item behind them; of the first it is the loader's. */
+static uint32_t find_items(const struct lh_section_loader *loader, size_t at, struct item *items,
+                           size_t *lens, enum lh_status *status, struct lh_error *error)
+{
+    uint32_t count = 0;
+    while (count < ITEMS_AHEAD) {
+        struct item *item = &items[count];
+        *status = find_item(loader, at, item, &lens[count], error);
+        if (*status != LH_OK || lens[count] == 0)
+            break;
+        item->hash = lh_placement_hash(item->id);
+        lh_idmap_prefetch(&loader->shard->ids, item->hash);
+        at += lens[count++];
+    }
+    return count;
+}
+
+/* Takes items off the buffer; `*at` is behind the last. */
+static enum lh_status put_items(struct lh_section_loader *loader, size_t *at,
+                                struct lh_error *error)
+{
+    struct item items[ITEMS_AHEAD];
+    size_t lens[ITEMS_AHEAD];
+    enum lh_status status = LH_OK;
+    while (status == LH_OK && *at < loader->buffered) {
+        if (!find_live(loader))
+            return lh_error_set(error, LH_CORRUPT,
+                                "section byte %" PRIu64 ": an item that belongs to no node",
+                                loader->pos + *at - loader->buffered);
+        uint32_t count = find_items(loader, *at, items, lens, &status, error);
+        if (count == 0)
+            return status;
+        status = LH_OK; /* what is behind them has its turn */
+        for (uint32_t i = 0; i < count && status == LH_OK && find_live(loader); i++) {
+            status = put_item(loader, &items[i], error);
+            *at += lens[i];
+            loader->node++;
+        }
+    }
+    return status;
+}
+
 static enum lh_status take_items(struct lh_section_loader *loader, struct lh_error *error)
 {
     struct lh_heap *heap = &loader->shard->heap;
-    size_t at = 0, len = 1;
+    size_t at = 0;
     uint64_t before = heap->promised;
     uint64_t items_most = loader->buffered / (LH__ITEM_HEAD_BYTES + 1);
     enum lh_status status =
         lh_heap_reserve(heap, loader->buffered + items_most * RECORDS_BYTES_MORE);
     if (status != LH_OK)
         return lh_error_set(error, status, "no memory for ids and metadata");
-    while (status == LH_OK && len > 0 && at < loader->buffered) {
-        if (!find_live(loader)) {
-            status = lh_error_set(error, LH_CORRUPT,
-                                  "section byte %" PRIu64 ": an item that belongs to no node",
-                                  loader->pos + at - loader->buffered);
-            break;
-        }
-        status = take_item(loader, at, &len, error);
-        at += len;
-        loader->node += len > 0;
-    }
+    status = put_items(loader, &at, error);
     lh_heap_unreserve(heap, heap->promised - before);
     memmove(loader->buffer, loader->buffer + at, loader->buffered - at);
     loader->buffered -= at;

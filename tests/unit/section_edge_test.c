@@ -199,6 +199,73 @@ static void each_damage_is_named(void **state)
     lh_shard_destroy(shard);
 }
 
+/* In each list in turn, the second link becomes the first once more. */
+static void a_link_that_is_there_twice_is_named(void **state)
+{
+    struct lh_shard *shard = make_shard(&options_of_three, 200), *loaded = NULL;
+    struct lh__section_layout layout;
+    struct lh_error error = {0};
+    uint64_t length;
+    uint32_t lists = 0;
+    char *bytes = test_section_save(shard, &length);
+    assert_int_equal(lh__section_header_decode(bytes, length, lh_shard_graph(shard),
+                                               &options_of_three, &layout, &error),
+                     LH_OK);
+    uint64_t stride = layout.bytes[LH_TABLE_LINKS] / layout.shape.slots;
+    for (uint32_t node = 0; node < layout.shape.slots; node++) {
+        char *list = bytes + layout.at[LH_TABLE_LINKS] + node * stride;
+        uint32_t links[2], none = 0xffffffffu;
+        char says[64];
+        memcpy(links, list, sizeof links);
+        if (links[1] == none)
+            continue;
+        memcpy(list + sizeof *links, links, sizeof *links);
+        snprintf(says, sizeof says, "node %u level 0: link 1 to %u", node, links[0]);
+        assert_int_equal(load(&options_of_three, bytes, length, &loaded, &error), LH_CORRUPT);
+        assert_string_equal(error.text, says);
+        memcpy(list, links, sizeof links);
+        lists++;
+    }
+    assert_true(lists > 60);
+    free(bytes);
+    lh_shard_destroy(shard);
+}
+
+/* Near one another, so that both are read ahead at once, and far apart. */
+static void an_id_that_is_there_twice_is_named(void **state)
+{
+    enum { ITEMS = 90, FIRST = 10 };
+    struct lh_shard *shard = make_shard(&options_of_three, ITEMS), *loaded = NULL;
+    struct lh__section_layout layout;
+    struct lh_error error = {0};
+    uint64_t length;
+    char *bytes = test_section_save(shard, &length);
+    assert_int_equal(lh__section_header_decode(bytes, length, lh_shard_graph(shard),
+                                               &options_of_three, &layout, &error),
+                     LH_OK);
+    char *first = NULL, *item = bytes + layout.at[LH__SECTION_ITEMS];
+    for (uint32_t node = 0; node < ITEMS; node++) {
+        uint16_t id_len;
+        uint32_t metadata_len;
+        char id[LH_ID_BYTES_MAX], says[64];
+        memcpy(&id_len, item, sizeof id_len);
+        memcpy(&metadata_len, item + sizeof id_len, sizeof metadata_len);
+        char *at = item + LH__ITEM_HEAD_BYTES;
+        first = node == FIRST ? at : first;
+        if (node > FIRST) { /* all of these have ids of one length */
+            memcpy(id, at, id_len);
+            memcpy(at, first, id_len);
+            snprintf(says, sizeof says, "node %u: its id is that of node %u", node, FIRST);
+            assert_int_equal(load(&options_of_three, bytes, length, &loaded, &error), LH_CORRUPT);
+            assert_string_equal(error.text, says);
+            memcpy(at, id, id_len);
+        }
+        item = at + id_len + (metadata_len == LH__ITEM_NO_METADATA ? 0 : metadata_len);
+    }
+    free(bytes);
+    lh_shard_destroy(shard);
+}
+
 static void any_other_length_is_refused(void **state)
 {
     struct lh_shard *shard = make_worn_shard(&options_of_three), *loaded;
@@ -265,6 +332,8 @@ int main(void)
         cmocka_unit_test(a_shard_whose_items_are_all_deleted_loads_and_is_used_again),
         cmocka_unit_test(the_longest_ids_and_metadata_pass),
         cmocka_unit_test(each_damage_is_named),
+        cmocka_unit_test(a_link_that_is_there_twice_is_named),
+        cmocka_unit_test(an_id_that_is_there_twice_is_named),
         cmocka_unit_test(any_other_length_is_refused),
         cmocka_unit_test(any_flipped_bit_is_refused_or_harmless),
         cmocka_unit_test(options_of_another_index_are_refused),
