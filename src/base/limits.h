@@ -66,6 +66,15 @@
 #define LH_INGEST_COLUMNS_MAX    16384u     /* each costs the conversion some 50 KiB */
 #define LH_INGEST_LINE_BYTES_MAX (2u << 20) /* a line of text is held whole, several times over */
 
+/* Datasets. */
+#define LH_FINGERPRINT_BYTES_MAX 128u         /* a SHA-512 in hex */
+#define LH_MANIFEST_OBJECTS_MAX  10000u       /* of one version: it is one answer, and one file */
+#define LH_SCHEMA_COLUMNS_MAX    16384u       /* wider tables are no use to SQL */
+#define LH_SCHEMA_BYTES_MAX      (1u << 20)   /* as JSON: it is in every row of a manifest */
+#define LH_ROW_COUNT_MAX         (1ull << 53) /* exact in JSON, for sizes as well */
+#define LH_CATALOG_PAGE_MAX      1000u        /* datasets in one page of a list */
+#define LH_CATALOG_PAGE_DEFAULT  100u
+
 /* HTTP. */
 #define LH_HEADER_BYTES_MAX       16384u /* one request's header block */
 #define LH_TARGET_BYTES_MAX       8192u  /* the request target */

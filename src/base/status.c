@@ -19,6 +19,17 @@ const char *lh_status_code(enum lh_status status)
     return lh_status_table[status].code;
 }
 
+bool lh_status_of_code(struct lh_str code, enum lh_status *status)
+{
+    for (size_t i = 0; i < sizeof lh_status_table / sizeof *lh_status_table; i++) {
+        if (!lh_str_eq(code, lh_str_of(lh_status_table[i].code)))
+            continue;
+        *status = (enum lh_status)i;
+        return true;
+    }
+    return false;
+}
+
 const char *lh_status_text(enum lh_status status)
 {
     return lh_status_table[status].text;

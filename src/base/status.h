@@ -3,6 +3,7 @@
 #ifndef LH_BASE_STATUS_H
 #define LH_BASE_STATUS_H
 
+#include "base/str.h"
 #include <stdarg.h>
 
 #ifdef __cplusplus
@@ -27,10 +28,14 @@ extern "C" {
     XX(ITEM_NOT_FOUND, item_not_found, 404, "item not found")                                     \
     XX(KEY_NOT_FOUND, key_not_found, 404, "no object has this key")                               \
     XX(DATASET_NOT_FOUND, dataset_not_found, 404, "dataset not found")                            \
+    XX(VERSION_NOT_FOUND, version_not_found, 404, "the dataset has no such version")              \
     XX(METHOD_NOT_ALLOWED, method_not_allowed, 405, "the route has no such method")               \
     XX(NOT_ACCEPTABLE, not_acceptable, 406, "none of the media types that are accepted")          \
     XX(REQUEST_TIMEOUT, request_timeout, 408, "the request did not arrive in time")               \
     XX(INDEX_ALREADY_EXISTS, index_already_exists, 409, "an index of this name exists")           \
+    XX(FINGERPRINT_CONFLICT, fingerprint_conflict, 409, "the dataset has another fingerprint")    \
+    XX(SCHEMA_CONFLICT, schema_conflict, 409, "the dataset has another schema")                   \
+    XX(OBJECT_MISMATCH, object_mismatch, 409, "the object store has another object, or none")     \
     XX(CANCELLED, cancelled, 409, "the query was cancelled")                                      \
     XX(QUERY_NOT_FOUND, query_not_found, 404, "no query of this id runs")                         \
     XX(LENGTH_REQUIRED, length_required, 411, "a Content-Length or chunked body is needed")       \
@@ -51,6 +56,8 @@ extern "C" {
     XX(STOPPING, stopping, 503, "the server is stopping")                                         \
     XX(INDEX_LOADING, index_loading, 503, "the index is still being loaded, try again")           \
     XX(INDEX_FAILED, index_failed, 503, "the index could not be loaded")                          \
+    XX(DATASET_LOADING, dataset_loading, 503, "the catalog is still being read, try again")       \
+    XX(DATASET_FAILED, dataset_failed, 503, "the dataset's manifest cannot be read")              \
     XX(DISK_FAILED, disk_failed, 503, "the disk failed, nothing was changed")                     \
     XX(GATEWAY_TIMEOUT, gateway_timeout, 504, "the service behind the gateway did not answer")    \
     XX(VERSION_NOT_SUPPORTED, version_not_supported, 505, "only HTTP/1.0 and HTTP/1.1")           \
@@ -81,6 +88,9 @@ struct lh_error {
 
 /* The code a client reads, such as "index_not_found". */
 const char *lh_status_code(enum lh_status status);
+
+/* The status of such a code; false when there is none. */
+bool lh_status_of_code(struct lh_str code, enum lh_status *status);
 
 /* The default text of a status. */
 const char *lh_status_text(enum lh_status status);

@@ -31,6 +31,7 @@ struct call {
     const char *path;
     const struct lh_http_source *source;
     uint64_t sent;
+    const struct lh_http_ask *ask; /* NULL: only 200 counts */
     const struct lh_http_sink *sink;
     enum lh_status status; /* of source, sink or cancellation */
     struct lh_error *error;
@@ -101,7 +102,7 @@ static size_t write_body(char *bytes, size_t size, size_t count, void *arg)
     struct call *call = arg;
     long http = 0;
     curl_easy_getinfo(call->client->curl, CURLINFO_RESPONSE_CODE, &http);
-    if (http != 200 || call->sink == NULL)
+    if ((http != 200 && call->ask == NULL) || call->sink == NULL)
         return size * count; /* what an error has to say is not for us */
     call->status =
         call->sink->write((struct lh_str){bytes, size * count}, call->sink->arg, call->error);
@@ -114,7 +115,7 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
     struct call *call = arg;
     const struct lh_http_client_options *options = &call->client->options;
     (void)down_all, (void)down, (void)up_all, (void)up;
-    if (!options->is_cancelled(options->arg))
+    if (options->is_cancelled == NULL || !options->is_cancelled(options->arg))
         return 0;
     call->status =
         lh_error_set(call->error, LH_CLOSED, "%s %s: cancelled", call->method, call->path);
@@ -122,6 +123,14 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
 }
 
 /* ---- a call ---- */
+
+static void set_up_ask(CURL *curl, const struct lh_http_ask *ask)
+{
+    if (ask == NULL || ask->content_type == NULL)
+        return;
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)ask->body.len);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, ask->body.ptr);
+}
 
 static void set_up(struct call *call, const char *url, struct curl_slist *headers)
 {
@@ -163,6 +172,7 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
         curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, seek_body);
         curl_easy_setopt(curl, CURLOPT_SEEKDATA, call);
     } else {
+        set_up_ask(curl, call->ask);
         curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, call->method);
     }
 }
@@ -181,12 +191,27 @@ static enum lh_status refuse(struct call *call, CURLcode code)
     return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path, detail);
 }
 
-static enum lh_status perform(struct call *call, long timeout_s)
+/* NULL: no memory. */
+static struct curl_slist *make_headers(const struct lh_http_ask *ask)
+{
+    char type[128];
+    /* Without it, libcurl waits a second for leave to send a body. */
+    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+    if (headers == NULL || ask == NULL || ask->content_type == NULL)
+        return headers;
+    snprintf(type, sizeof type, "Content-Type: %s", ask->content_type);
+    struct curl_slist *longer = curl_slist_append(headers, type);
+    if (longer == NULL)
+        curl_slist_free_all(headers);
+    return longer;
+}
+
+/* `answered` may be NULL. */
+static enum lh_status perform(struct call *call, long timeout_s, int *answered)
 {
     struct lh_http_client *client = call->client;
     struct lh_buf url = LH_BUF_EMPTY;
-    /* Without it, libcurl waits a second for leave to send a body. */
-    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+    struct curl_slist *headers = make_headers(call->ask);
     CURLcode code = CURLE_OUT_OF_MEMORY;
     long http = 0;
     lh_buf_printf(&url, "%s%s", client->url, call->path);
@@ -202,8 +227,12 @@ static enum lh_status perform(struct call *call, long timeout_s)
     if (call->status != LH_OK)
         return call->status;
     /* A peer that refuses a body early may close before it has all; its answer is what counts. */
-    if (code != CURLE_OK && (http == 0 || http == 200))
+    if (code != CURLE_OK && (http == 0 || http == 200 || call->ask != NULL))
         return refuse(call, code);
+    if (call->ask != NULL) {
+        *answered = (int)http;
+        return LH_OK;
+    }
     if (http == 404)
         return lh_error_set(call->error, LH_NOT_FOUND, "%s %.80s: 404", call->method, call->path);
     if (http != 200 && !(http == 204 && call->source == NULL && call->sink == NULL))
@@ -244,7 +273,7 @@ enum lh_status lh_http_client_put(struct lh_http_client *client, const char *pat
                         .source = source,
                         .sink = &sink,
                         .error = error};
-    return perform(&call, 0);
+    return perform(&call, 0, NULL);
 }
 
 enum lh_status lh_http_client_get(struct lh_http_client *client, const char *path,
@@ -252,7 +281,7 @@ enum lh_status lh_http_client_get(struct lh_http_client *client, const char *pat
 {
     struct call call = {
         .client = client, .method = "GET", .path = path, .sink = sink, .error = error};
-    return perform(&call, 0);
+    return perform(&call, 0, NULL);
 }
 
 enum lh_status lh_http_client_get_short(struct lh_http_client *client, const char *path,
@@ -263,14 +292,28 @@ enum lh_status lh_http_client_get_short(struct lh_http_client *client, const cha
     struct lh_http_sink sink = {take_short, &to};
     struct call call = {
         .client = client, .method = "GET", .path = path, .sink = &sink, .error = error};
-    return perform(&call, SHORT_CALL_S);
+    return perform(&call, SHORT_CALL_S, NULL);
 }
 
 enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,
                                      struct lh_error *error)
 {
     struct call call = {.client = client, .method = "DELETE", .path = path, .error = error};
-    return perform(&call, SHORT_CALL_S);
+    return perform(&call, SHORT_CALL_S, NULL);
+}
+
+enum lh_status lh_http_client_ask(struct lh_http_client *client, const struct lh_http_ask *ask,
+                                  int *http, struct lh_buf *answer, struct lh_error *error)
+{
+    struct short_answer to = {answer, ask->answer_max};
+    struct lh_http_sink sink = {take_short, &to};
+    struct call call = {.client = client,
+                        .method = ask->method,
+                        .path = ask->path,
+                        .ask = ask,
+                        .sink = &sink,
+                        .error = error};
+    return perform(&call, 0, http);
 }
 
 void lh_http_escape(struct lh_buf *out, struct lh_str text)

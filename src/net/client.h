@@ -16,7 +16,8 @@ struct lh_http_client;
 struct lh_http_client_options {
     struct lh_str url; /* http:// or https://; what is called stands behind it */
     const char *token; /* sent as a bearer token; NULL: none */
-    /* Asked about once a second while a call is under way; true ends it with LH_CLOSED. */
+    /* Asked about once a second while a call is under way; true ends it with LH_CLOSED. NULL: calls
+     * are not cancelled. */
     bool (*is_cancelled)(void *arg);
     void *arg;
 };
@@ -60,6 +61,20 @@ LH_MUST_USE enum lh_status lh_http_client_get_short(struct lh_http_client *clien
                                                     struct lh_error *error);
 LH_MUST_USE enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,
                                                  struct lh_error *error);
+
+/* A call whose answer counts whatever its status is, as an error may say what to do. */
+struct lh_http_ask {
+    const char *method;
+    const char *path;
+    const char *content_type; /* of the body; NULL: there is none */
+    struct lh_str body;
+    size_t answer_max;
+};
+
+/* LH_OK, with the answer's status in `http`, for every whole answer. */
+LH_MUST_USE enum lh_status lh_http_client_ask(struct lh_http_client *client,
+                                              const struct lh_http_ask *ask, int *http,
+                                              struct lh_buf *answer, struct lh_error *error);
 
 /* Appends `text` as it can stand in a query's value. */
 void lh_http_escape(struct lh_buf *out, struct lh_str text);
