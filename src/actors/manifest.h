@@ -43,6 +43,12 @@ void lh_dataset_id(struct lh_str name, char id[LH_DATASET_ID_BYTES + 1]);
 struct lh_manifest *lh_manifest_create(const struct lh_manifest *shape);
 void lh_manifest_destroy(struct lh_manifest *manifest);
 
+/* Finds a key that two objects have: the number of both, or `count` when there is none.
+ * LH_OUT_OF_MEMORY. */
+LH_MUST_USE enum lh_status lh_manifest_find_repeated(struct lh_manifest_object *objects,
+                                                     uint32_t count, uint32_t *first,
+                                                     uint32_t *again);
+
 /* As it is answered: {"dataset_id", "name", "fingerprint", "version", "objects": [{"key", "size"}],
  * "schema"?, "row_count"?, "created_at"}. An object of an older version that was appended to has
  * its own "fingerprint" besides. */

@@ -95,26 +95,39 @@ static int compare_keys(const void *a, const void *b)
     return order != 0 ? order : (left->len > right->len) - (left->len < right->len);
 }
 
+enum lh_status lh_manifest_find_repeated(struct lh_manifest_object *objects, uint32_t count,
+                                         uint32_t *first, uint32_t *again)
+{
+    struct lh_manifest_object **sorted = calloc(count, sizeof(struct lh_manifest_object *));
+    if (sorted == NULL)
+        return LH_OUT_OF_MEMORY;
+    *first = *again = count;
+    for (uint32_t i = 0; i < count; i++)
+        sorted[i] = &objects[i];
+    qsort(sorted, count, sizeof *sorted, compare_keys);
+    for (uint32_t i = 1; i < count && *first == count; i++) {
+        if (compare_keys(&sorted[i], &sorted[i - 1]) != 0)
+            continue;
+        uint32_t here = (uint32_t)(sorted[i] - objects),
+                 there = (uint32_t)(sorted[i - 1] - objects);
+        *first = here < there ? here : there;
+        *again = here < there ? there : here;
+    }
+    free(sorted);
+    return LH_OK;
+}
+
 /* A table would be read twice where a key stands twice. */
 static enum lh_status check_keys(const struct lh_manifest *shape, struct lh_error *error)
 {
-    struct lh_manifest_object **sorted = calloc(shape->count, sizeof(struct lh_manifest_object *));
-    enum lh_status status = LH_OK;
-    if (sorted == NULL)
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for %u objects",
-                            shape->count);
-    for (uint32_t i = 0; i < shape->count; i++)
-        sorted[i] = &shape->objects[i];
-    qsort(sorted, shape->count, sizeof *sorted, compare_keys);
-    for (uint32_t i = 1; i < shape->count && status == LH_OK; i++) {
-        ptrdiff_t here = sorted[i] - shape->objects, there = sorted[i - 1] - shape->objects;
-        if (compare_keys(&sorted[i], &sorted[i - 1]) == 0)
-            status = lh_error_set(error, LH_INVALID_ARGUMENT,
-                                  "objects[%td].key: it is that of objects[%td]",
-                                  here > there ? here : there, here > there ? there : here);
-    }
-    free(sorted);
-    return status;
+    uint32_t first, again;
+    if (lh_manifest_find_repeated(shape->objects, shape->count, &first, &again) != LH_OK)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the objects");
+    if (again == shape->count)
+        return LH_OK;
+    return lh_error_set(error, LH_INVALID_ARGUMENT,
+                        "objects[%" PRIu32 "].key: it is that of objects[%" PRIu32 "]", again,
+                        first);
 }
 
 static enum lh_status read_objects(struct lh_json root, struct draft *draft, struct lh_error *error)
@@ -226,8 +239,11 @@ static enum lh_status read_manifest(struct lh_json root, struct draft *draft,
     enum lh_status status = read_contents(root, draft, error);
     if (status != LH_OK)
         return status;
-    if (!lh_json_get_u64(root, "version", &draft->shape.version))
-        return wrong(error, "version", "a number is needed");
+    if (!lh_json_get_str(root, "dataset_id", &text) ||
+        !lh_str_eq(text, lh_str_of(draft->shape.dataset_id)))
+        return wrong(error, "dataset_id", "it is not that of the name");
+    if (!lh_json_get_u64(root, "version", &draft->shape.version) || draft->shape.version == 0)
+        return wrong(error, "version", "a number from 1 is needed");
     if (!lh_json_get_str(root, "created_at", &text) ||
         !lh_read_time(text, &draft->shape.created_ms))
         return wrong(error, "created_at", "a time is needed");

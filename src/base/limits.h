@@ -69,6 +69,7 @@
 /* Datasets. */
 #define LH_FINGERPRINT_BYTES_MAX 128u         /* a SHA-512 in hex */
 #define LH_MANIFEST_OBJECTS_MAX  10000u       /* of one version: it is one answer, and one file */
+#define LH_MANIFEST_BYTES_MAX    (64u << 20)  /* of its schema in all rows */
 #define LH_SCHEMA_COLUMNS_MAX    16384u       /* wider tables are no use to SQL */
 #define LH_SCHEMA_BYTES_MAX      (1u << 20)   /* as JSON: it is in every row of a manifest */
 #define LH_ROW_COUNT_MAX         (1ull << 53) /* exact in JSON, for sizes as well */
