@@ -5,6 +5,7 @@
 #include "actors/catalog_client.h"
 
 #include "actors/catalog.h"
+#include "actors/told.h"
 #include "base/clock.h"
 #include "net/client.h"
 #include <assert.h>
@@ -95,30 +96,6 @@ static enum lh_status send_message(struct lh_catalog_client *client, struct lh_c
     return error->status;
 }
 
-/* The error that a service has answered. */
-static enum lh_status read_error(struct lh_str answer, int http, const char *path,
-                                 struct lh_error *error)
-{
-    struct lh_json_doc *doc;
-    struct lh_json root, object;
-    struct lh_str code, message;
-    struct lh_error ignored;
-    enum lh_status status = LH_BAD_GATEWAY;
-    bool is_told = false;
-    if (lh_json_doc_create(answer, &doc, &root, &ignored) == LH_OK) {
-        if (lh_json_get(root, "error", &object) && lh_json_get_str(object, "code", &code) &&
-            lh_json_get_str(object, "message", &message) && lh_status_of_code(code, &status)) {
-            is_told = true;
-            lh_error_set(error, status, "%.*s", (int)(message.len < 159 ? message.len : 159),
-                         message.ptr);
-        }
-        lh_json_doc_destroy(doc);
-    }
-    if (!is_told)
-        lh_error_set(error, LH_BAD_GATEWAY, "catalogd answered %d to %.80s", http, path);
-    return error->status;
-}
-
 static enum lh_status send_http(struct lh_catalog_client *client, struct exchange *exchange,
                                 struct lh_error *error)
 {
@@ -131,15 +108,15 @@ static enum lh_status send_http(struct lh_catalog_client *client, struct exchang
                               .content_type = call->body.len > 0 ? "application/json" : NULL,
                               .body = lh_buf_str(&call->body),
                               .answer_max = ANSWER_BYTES_MAX};
-    enum lh_status status =
-        lh_http_client_ask(client->http, &ask, &call->http_status, &call->answer, error);
+    struct lh_http_told told = {.status = 0};
+    enum lh_status status = lh_http_client_ask(client->http, &ask, &told, error);
+    call->http_status = told.status;
+    call->answer = told.body;
     if (status == LH_IO)
         error->status = status = LH_BAD_GATEWAY;
-    if (status != LH_OK)
-        return status;
-    if (call->http_status < 200 || call->http_status > 299)
-        return read_error(lh_buf_str(&call->answer), call->http_status, ask.path, error);
-    return LH_OK;
+    if (status == LH_OK && (told.status < 200 || told.status > 299))
+        status = lh_told_error("catalogd", &ask, &told, error);
+    return status;
 }
 
 /* Takes what `exchange` holds. */

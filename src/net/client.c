@@ -32,6 +32,7 @@ struct call {
     const struct lh_http_source *source;
     uint64_t sent;
     const struct lh_http_ask *ask; /* NULL: only 200 counts */
+    struct lh_http_told *told;
     const struct lh_http_sink *sink;
     enum lh_status status; /* of source, sink or cancellation */
     struct lh_error *error;
@@ -126,6 +127,8 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
 
 static void set_up_ask(CURL *curl, const struct lh_http_ask *ask)
 {
+    if (ask != NULL && strcmp(ask->method, "HEAD") == 0)
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (ask == NULL || ask->content_type == NULL)
         return;
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)ask->body.len);
@@ -191,23 +194,31 @@ static enum lh_status refuse(struct call *call, CURLcode code)
     return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path, detail);
 }
 
+/* Takes `headers`, which may be NULL; NULL: no memory. */
+static struct curl_slist *add_header(struct curl_slist *headers, const char *line)
+{
+    struct curl_slist *longer = headers != NULL ? curl_slist_append(headers, line) : NULL;
+    if (longer == NULL)
+        curl_slist_free_all(headers);
+    return longer;
+}
+
 /* NULL: no memory. */
 static struct curl_slist *make_headers(const struct lh_http_ask *ask)
 {
     char type[128];
     /* Without it, libcurl waits a second for leave to send a body. */
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
-    if (headers == NULL || ask == NULL || ask->content_type == NULL)
-        return headers;
-    snprintf(type, sizeof type, "Content-Type: %s", ask->content_type);
-    struct curl_slist *longer = curl_slist_append(headers, type);
-    if (longer == NULL)
-        curl_slist_free_all(headers);
-    return longer;
+    if (ask != NULL && ask->content_type != NULL) {
+        snprintf(type, sizeof type, "Content-Type: %s", ask->content_type);
+        headers = add_header(headers, type);
+    }
+    if (ask != NULL && ask->header != NULL)
+        headers = add_header(headers, ask->header);
+    return headers;
 }
 
-/* `answered` may be NULL. */
-static enum lh_status perform(struct call *call, long timeout_s, int *answered)
+static enum lh_status perform(struct call *call, long timeout_s)
 {
     struct lh_http_client *client = call->client;
     struct lh_buf url = LH_BUF_EMPTY;
@@ -230,7 +241,10 @@ static enum lh_status perform(struct call *call, long timeout_s, int *answered)
     if (code != CURLE_OK && (http == 0 || http == 200 || call->ask != NULL))
         return refuse(call, code);
     if (call->ask != NULL) {
-        *answered = (int)http;
+        curl_off_t length = -1;
+        curl_easy_getinfo(client->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        call->told->status = (int)http;
+        call->told->length = length > 0 ? (uint64_t)length : 0;
         return LH_OK;
     }
     if (http == 404)
@@ -273,7 +287,7 @@ enum lh_status lh_http_client_put(struct lh_http_client *client, const char *pat
                         .source = source,
                         .sink = &sink,
                         .error = error};
-    return perform(&call, 0, NULL);
+    return perform(&call, 0);
 }
 
 enum lh_status lh_http_client_get(struct lh_http_client *client, const char *path,
@@ -281,7 +295,7 @@ enum lh_status lh_http_client_get(struct lh_http_client *client, const char *pat
 {
     struct call call = {
         .client = client, .method = "GET", .path = path, .sink = sink, .error = error};
-    return perform(&call, 0, NULL);
+    return perform(&call, 0);
 }
 
 enum lh_status lh_http_client_get_short(struct lh_http_client *client, const char *path,
@@ -292,28 +306,47 @@ enum lh_status lh_http_client_get_short(struct lh_http_client *client, const cha
     struct lh_http_sink sink = {take_short, &to};
     struct call call = {
         .client = client, .method = "GET", .path = path, .sink = &sink, .error = error};
-    return perform(&call, SHORT_CALL_S, NULL);
+    return perform(&call, SHORT_CALL_S);
 }
 
 enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,
                                      struct lh_error *error)
 {
     struct call call = {.client = client, .method = "DELETE", .path = path, .error = error};
-    return perform(&call, SHORT_CALL_S, NULL);
+    return perform(&call, SHORT_CALL_S);
+}
+
+/* An answer as it was hoped for goes to the sink, any other to the short answer. */
+struct told_to {
+    struct lh_http_client *client;
+    const struct lh_http_sink *sink;
+    struct short_answer other;
+};
+
+static enum lh_status take_told(struct lh_str bytes, void *arg, struct lh_error *error)
+{
+    struct told_to *to = arg;
+    long http = 0;
+    curl_easy_getinfo(to->client->curl, CURLINFO_RESPONSE_CODE, &http);
+    if (to->sink != NULL && http == 200)
+        return to->sink->write(bytes, to->sink->arg, error);
+    return take_short(bytes, &to->other, error);
 }
 
 enum lh_status lh_http_client_ask(struct lh_http_client *client, const struct lh_http_ask *ask,
-                                  int *http, struct lh_buf *answer, struct lh_error *error)
+                                  struct lh_http_told *told, struct lh_error *error)
 {
-    struct short_answer to = {answer, ask->answer_max};
-    struct lh_http_sink sink = {take_short, &to};
+    struct told_to to = {client, ask->sink, {&told->body, ask->answer_max}};
+    struct lh_http_sink sink = {take_told, &to};
     struct call call = {.client = client,
                         .method = ask->method,
                         .path = ask->path,
                         .ask = ask,
+                        .told = told,
+                        .source = ask->source,
                         .sink = &sink,
                         .error = error};
-    return perform(&call, 0, http);
+    return perform(&call, 0);
 }
 
 void lh_http_escape(struct lh_buf *out, struct lh_str text)

@@ -66,15 +66,24 @@ LH_MUST_USE enum lh_status lh_http_client_delete(struct lh_http_client *client, 
 struct lh_http_ask {
     const char *method;
     const char *path;
-    const char *content_type; /* of the body; NULL: there is none */
+    const char *header;       /* one line more, as in "If-None-Match: *"; NULL: none */
+    const char *content_type; /* of `body`; NULL: there is none */
     struct lh_str body;
-    size_t answer_max;
+    const struct lh_http_source *source; /* of a long body instead; NULL: none */
+    const struct lh_http_sink *sink;     /* of a long answer with status 200; NULL: none */
+    size_t answer_max;                   /* of any other answer's body */
 };
 
-/* LH_OK, with the answer's status in `http`, for every whole answer. */
+struct lh_http_told {
+    int status;
+    uint64_t length; /* as the header says, 0 when it does not: of a HEAD */
+    struct lh_buf body;
+};
+
+/* LH_OK for every whole answer. */
 LH_MUST_USE enum lh_status lh_http_client_ask(struct lh_http_client *client,
-                                              const struct lh_http_ask *ask, int *http,
-                                              struct lh_buf *answer, struct lh_error *error);
+                                              const struct lh_http_ask *ask,
+                                              struct lh_http_told *told, struct lh_error *error);
 
 /* Appends `text` as it can stand in a query's value. */
 void lh_http_escape(struct lh_buf *out, struct lh_str text);
