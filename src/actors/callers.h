@@ -35,6 +35,7 @@ struct lh_caller {
     uint32_t younger; /* UINT32_MAX: none */
     uint32_t pins;    /* something of it is under way: its entry stays */
     uint64_t generation;
+    uint64_t refused_ns; /* when it was last told to try again in a second; 0: never */
     struct lh_bucket requests;
     struct lh_bucket bytes;
     uint64_t bytes_per_second; /* what holds for it; 0: no limit */

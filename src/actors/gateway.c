@@ -2,7 +2,9 @@
  *
  * A request that needs shards takes credits and gives them back with its answer
  * (actors/admission.h). Without any it waits, and as a connection has one request in flight, its
- * socket is not read meanwhile; when too many wait, the answer is 503. (Every request touches every
+ * socket is not read meanwhile; when too many wait, the answer is 503. A caller that comes again
+ * before the second is over that Retry-After asked for gets its next 503 a second later: to refuse
+ * a flood as fast as it comes would take the loop away from everybody else. (Every request touches every
  * shard of its index, so one count a lane says the same as one a shard and lane.)
  *
  * Credits bound what small answers can take. A search that asks for much comes back here once it is
@@ -15,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_NS 100000000ull /* 0.1 s between two ticks behind the gateway */
+#define TICK_NS        100000000ull  /* 0.1 s between two ticks behind the gateway */
+#define RETRY_AFTER_NS 1000000000ull /* as a 503 says */
+#define HELD_MAX       8192u /* refused and not told yet; clients that went away are among them */
 
 enum lh_status lh_gateway_init(struct lh_gateway *gateway, const struct lh_gateway_options *options)
 {
@@ -197,6 +201,39 @@ static void refuse(struct lh_gateway *gateway, struct lh_request *request)
     lh__gateway_release(gateway, request);
 }
 
+/* The same, but a caller that does not wait as it was told is made to. */
+static void refuse_paced(struct lh_gateway *gateway, struct lh_request *request)
+{
+    struct lh_caller *caller = request->caller;
+    uint64_t now = lh_clock_ns();
+    gateway->refused++;
+    if (caller->refused_ns == 0 || now - caller->refused_ns >= RETRY_AFTER_NS) {
+        caller->refused_ns = now;
+        refuse(gateway, request);
+        return;
+    }
+    lh_buf_deinit(&request->body);
+    lh_http_server_body_done(gateway->http, request->body_bytes);
+    request->body_bytes = 0;
+    request->deadline_ns = now + RETRY_AFTER_NS;
+    lh_msg_queue_put(&gateway->held, &request->head);
+    if (gateway->held.count > HELD_MAX)
+        refuse(gateway, (struct lh_request *)lh_msg_queue_take(&gateway->held));
+}
+
+/* Tells those whose time has come; all of them when the server stops. */
+static void refuse_held(struct lh_gateway *gateway)
+{
+    bool is_stopping = lh_http_server_is_stopping(gateway->http);
+    uint64_t now = lh_clock_ns();
+    struct lh_request *request;
+    while ((request = (struct lh_request *)gateway->held.first) != NULL &&
+           (is_stopping || request->deadline_ns <= now)) { /* the oldest stands first */
+        lh_msg_queue_take(&gateway->held);
+        refuse(gateway, request);
+    }
+}
+
 /* Sends on what has come to its turn. */
 static void admit_waiting(struct lh_gateway *gateway, enum lh_lane lane)
 {
@@ -222,11 +259,10 @@ void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request)
         admit_waiting(gateway, lane);
         return;
     }
-    gateway->refused++;
     lh_error_set(
         &request->error, LH_OVERLOADED, "%zu requests wait, %zu of them of this caller: try again",
         gateway->admission.lanes[lane].waiting, request->caller->lines[lane].waiting.count);
-    refuse(gateway, request);
+    refuse_paced(gateway, request);
 }
 
 /* ---- out ---- */
@@ -364,6 +400,7 @@ void lh_gateway_on_tick(void *context)
     bool is_over = gateway->is_stopping && gateway->in_flight == 0 &&
                    (gateway->queryd == NULL || lh_queryd_is_idle(gateway->queryd));
     expire(gateway);
+    refuse_held(gateway);
     notify(gateway);
     if (gateway->is_tick_out || gateway->tick.is_stop)
         return;

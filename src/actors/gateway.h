@@ -43,6 +43,7 @@ struct lh_gateway {
     uint32_t worker_count;
     struct lh_admission admission;       /* whose requests wait, their sockets are not read */
     struct lh_msg_queue waiting_answers; /* decoded: until large answers have room */
+    struct lh_msg_queue held;            /* refused: told so at their deadline_ns */
     uint64_t answer_bytes;               /* expected of large answers in flight */
     uint64_t in_flight;                  /* requests that exist */
     uint32_t transfers;                  /* of them, object calls */

@@ -32,6 +32,19 @@ void lh_msg_queue_put(struct lh_msg_queue *queue, struct lh_msg *msg)
     queue->count++;
 }
 
+struct lh_msg *lh_msg_queue_take_behind(struct lh_msg_queue *queue, struct lh_msg *before)
+{
+    struct lh_msg *msg = before->next;
+
+    if (msg != NULL) {
+        before->next = msg->next;
+        queue->last = queue->last == msg ? before : queue->last;
+        queue->count--;
+        msg->next = NULL;
+    }
+    return msg;
+}
+
 struct lh_msg *lh_msg_queue_take(struct lh_msg_queue *queue)
 {
     struct lh_msg *msg = queue->first;

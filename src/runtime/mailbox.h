@@ -36,6 +36,8 @@ struct lh_msg_queue {
 
 void lh_msg_queue_put(struct lh_msg_queue *queue, struct lh_msg *msg);
 struct lh_msg *lh_msg_queue_take(struct lh_msg_queue *queue); /* NULL when empty */
+/* Takes the one behind `before`, which is in the queue; NULL when that is the last. */
+struct lh_msg *lh_msg_queue_take_behind(struct lh_msg_queue *queue, struct lh_msg *before);
 
 /* A mailbox, and what `wake` touches, live until every thread that may push has ended: a push wakes
  * after its message is out, when the consumer may already have handled it. */

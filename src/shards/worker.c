@@ -3,7 +3,8 @@
  * Lanes: drain both, run up to 8 searches (a query of several shards counts as that many), then one
  * bulk step (at most 64 vectors or half a millisecond), then one block of a checkpoint, and look
  * again. Searches overtake queued adds; adds never starve; a search never waits for more than one
- * bulk step and one block. A part is answered by sending it home; its home outlives the workers, so
+ * bulk step and one block. A change of a few items does not wait for all of a large one, either: it
+ * goes between two steps of that, unless both change the same item. A part is answered by sending it home; its home outlives the workers, so
  * that cannot fail.
  *
  * A checkpoint's blocks do not queue behind adds: it must get on whatever comes, or the log would
@@ -22,6 +23,12 @@
 #define BULK_ITEMS      64u      /* most items in one bulk step */
 #define BULK_SLICE      8u       /* items between two looks at the clock */
 #define BULK_STEP_NS    500000ul /* 0.5 ms, one slice more at most: what a search may wait for */
+
+/* A step looks for small changes, of BULK_SLICE items at most, behind so many parts; it lets so many
+ * pass, and compares so many hashes for that: 0.1 ms. */
+#define PASSED_PARTS    16u
+#define PASSING_PARTS   8u
+#define PASSING_COMPARE 65536u
 
 #define READ_AGO_NS 1000000000ul /* a read so long ago is the last for now */
 
@@ -189,6 +196,74 @@ static bool run_section(struct lh_worker *worker, struct lh_part *part)
     return true;
 }
 
+/* ---- small changes pass large ones ---- */
+
+static bool is_change(const struct lh_part *part)
+{
+    return part->kind == LH_PART_ADD || part->kind == LH_PART_DELETE;
+}
+
+/* Whether what is left of `large` has an item of `small`: the log has them in this order. */
+static bool shares_item(const struct lh_part *large, const struct lh_part *small)
+{
+    if (large->shard != small->shard)
+        return false;
+    for (uint32_t i = large->done; i < large->count; i++) {
+        uint64_t hash = large->hashes[large->numbers[i]];
+        for (uint32_t j = 0; j < small->count; j++) {
+            if (hash == small->hashes[small->numbers[j]])
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether `part` may go before all that stand before it, which are changes of `items` in all: if it
+ * changes others. Room that is asked for is for a change to come, and waits for none. */
+static bool may_pass(const struct lh_msg_queue *queue, uint64_t items, const struct lh_part *part,
+                     uint64_t *budget)
+{
+    if (part->kind == LH_PART_RESERVE)
+        return true;
+    if (!is_change(part) || part->count > BULK_SLICE || items * part->count > *budget)
+        return false;
+    *budget -= items * part->count;
+    for (const struct lh_msg *at = queue->first; at != &part->head; at = at->next) {
+        if (shares_item((const struct lh_part *)at, part))
+            return false;
+    }
+    return true;
+}
+
+/* Works off small parts behind a large one; how many items they had. */
+static uint32_t bulk_pass(struct lh_worker *worker)
+{
+    struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
+    struct lh_part *before = (struct lh_part *)queue->first;
+    uint64_t passed_items = before->count - before->done;
+    uint64_t budget = PASSING_COMPARE;
+    uint32_t passed_parts = 1;
+    uint32_t parts = 0;
+    uint32_t items = 0;
+    if (passed_items <= BULK_SLICE)
+        return 0; /* it is over in this step */
+    while (is_change(before) && before->head.next != NULL && parts < PASSING_PARTS &&
+           passed_parts <= PASSED_PARTS) {
+        struct lh_part *part = (struct lh_part *)before->head.next;
+        if (may_pass(queue, passed_items, part, &budget)) {
+            lh_msg_queue_take_behind(queue, &before->head);
+            items += bulk_slice(worker, part);
+            send_home(worker, part);
+            parts++;
+        } else {
+            passed_items += part->count - part->done;
+            passed_parts++;
+            before = part;
+        }
+    }
+    return items;
+}
+
 static void bulk_step(struct lh_worker *worker)
 {
     struct lh_msg_queue *queue = &worker->actor.waiting[LH_LANE_BULK];
@@ -196,7 +271,7 @@ static void bulk_step(struct lh_worker *worker)
         return;
     uint64_t start = worker->clock_ns();
     uint64_t now = start;
-    uint32_t items = 0;
+    uint32_t items = bulk_pass(worker);
     do {
         struct lh_part *part = (struct lh_part *)queue->first;
         if (run_section(worker, part)) {
