@@ -4,8 +4,8 @@
  * (actors/admission.h). Without any it waits, and as a connection has one request in flight, its
  * socket is not read meanwhile; when too many wait, the answer is 503. A caller that comes again
  * before the second is over that Retry-After asked for gets its next 503 a second later: to refuse
- * a flood as fast as it comes would take the loop away from everybody else. (Every request touches every
- * shard of its index, so one count a lane says the same as one a shard and lane.)
+ * a flood as fast as it comes would take the loop away from everybody else. (Every request touches
+ * every shard of its index, so one count a lane says the same as one a shard and lane.)
  *
  * Credits bound what small answers can take. A search that asks for much comes back here once it is
  * decoded, with the bytes that its answer is expected to take, and goes on when all such answers

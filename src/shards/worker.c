@@ -4,8 +4,8 @@
  * bulk step (at most 64 vectors or half a millisecond), then one block of a checkpoint, and look
  * again. Searches overtake queued adds; adds never starve; a search never waits for more than one
  * bulk step and one block. A change of a few items does not wait for all of a large one, either: it
- * goes between two steps of that, unless both change the same item. A part is answered by sending it home; its home outlives the workers, so
- * that cannot fail.
+ * goes between two steps of that, unless both change the same item. A part is answered by sending
+ * it home; its home outlives the workers, so that cannot fail.
  *
  * A checkpoint's blocks do not queue behind adds: it must get on whatever comes, or the log would
  * grow without a bound. While the worker is asked to read, it rests behind each block, because what
@@ -24,8 +24,8 @@
 #define BULK_SLICE      8u       /* items between two looks at the clock */
 #define BULK_STEP_NS    500000ul /* 0.5 ms, one slice more at most: what a search may wait for */
 
-/* A step looks for small changes, of BULK_SLICE items at most, behind so many parts; it lets so many
- * pass, and compares so many hashes for that: 0.1 ms. */
+/* A step looks for small changes, of BULK_SLICE items at most, behind so many parts; it lets so
+ * many pass, and compares so many hashes for that: 0.1 ms. */
 #define PASSED_PARTS    16u
 #define PASSING_PARTS   8u
 #define PASSING_COMPARE 65536u

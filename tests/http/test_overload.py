@@ -1,6 +1,7 @@
 """Too many requests, too little memory, clients that vanish: every request gets an answer, and the
 server goes on."""
 
+import contextlib
 import json
 import random
 import resource
@@ -94,6 +95,63 @@ def test_searches_beyond_the_credits_wait_and_then_are_refused():
                 assert one.answer().status == 200
                 one.close()
             assert len(index.search(single["vector"], k=5)) == 5
+
+
+@contextlib.contextmanager
+def busy_server(items):
+    """A server whose one add credit is taken for long, and whose line behind it is full."""
+    rng = seeded("busy")
+    settings = ("server.add_credits=1", "vectord.shards=1", "server.decoders=1")
+    with Server(*settings, "server.drain_timeout=5m") as server:
+        with server.client() as client:
+            index = client.create("a", 64, ef_construction=4000)
+        path = index.path + "/add"
+        sockets = [send(server, path, {"items": random_items(rng, "large", items, 64)})]
+        wait_until(lambda: server.metric("lakehouse_credits", lane="bulk") == 0)
+        body = {"items": random_items(rng, "small", 1, 64)}
+        sockets += [send(server, path, body) for _ in range(8)]
+        wait_until(lambda: server.metric("lakehouse_waiting", lane="bulk") == 8)
+        yield server, post(path, body), sockets[0]
+        for one in sockets:
+            one.close()
+
+
+def test_a_caller_that_tries_again_at_once_is_refused_at_the_pace_that_it_was_told():
+    with busy_server(20000) as (server, request, large):
+        flood = [server.connect() for _ in range(20)]
+        refused = []
+
+        def insist(client):
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                started = time.monotonic()
+                client.send(request)
+                answer = client.answer()
+                assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer
+                refused.append(time.monotonic() - started)
+
+        in_parallel(*[lambda one=one: insist(one) for one in flood])
+        # At once once a second; every other one after a second.
+        prompt = [seconds for seconds in refused if seconds < 0.5]
+        assert 1 <= len(prompt) <= 5, refused
+        assert all(0.9 < seconds < 2.5 for seconds in refused if seconds >= 0.5), refused
+        assert server.metric("lakehouse_refused_total") == len(refused)
+
+
+def test_refusals_that_are_due_later_are_told_at_a_stop_and_to_nobody_who_left():
+    with busy_server(5000) as (server, request, large):
+        clients = [server.connect() for _ in range(10)]
+        for one in clients:
+            one.send(request)
+        wait_until(lambda: server.metric("lakehouse_refused_total") == 10)
+        for one in clients[:5]:
+            one.close()
+        started = time.monotonic()
+        server.terminate()
+        assert [one.answer().status for one in clients[5:]] == [503] * 5
+        assert time.monotonic() - started < 0.8
+        assert large.answer().status == 200
+        assert server.wait() == 0
 
 
 def test_a_search_that_waited_past_its_timeout_is_answered_503():
