@@ -96,7 +96,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _wait_for_port(self, service):
-        for _ in range(100):
+        for _ in range(2500):
             self.log.seek(0)
             for line in self.log:
                 event = json.loads(line) if line.startswith("{") else {}
@@ -104,7 +104,7 @@ class Server:
                     return int(event["bind"].rsplit(":", 1)[1])
             if self.process.poll() is not None:
                 break
-            time.sleep(0.05)
+            time.sleep(0.002)
         self.log.seek(0)
         fail(f"lakehoused does not listen:\n{self.log.read()}")
 
@@ -134,14 +134,16 @@ class Server:
         return float(re.search(rf"^{name} (\S+)$", text, re.M).group(1))
 
     def wait_until_ready(self):
+        """Over one connection: what asks takes its time from the same cores."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             connection.request("GET", "/readyz")
-            status = connection.getresponse().status
-            connection.close()
-            if status == 200:
-                return
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status == 200:
+                break
             time.sleep(0.002)
+        connection.close()
 
     def kill(self):
         self.process.kill()
