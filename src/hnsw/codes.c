@@ -83,10 +83,7 @@ void lh__encode(const struct lh_graph *graph, const float *row, struct lh__encod
     }
     double inverse = norm > 0 ? 1.0 / norm : 0.0;
     if (norm > PLAIN_NORM_MIN && norm < PLAIN_NORM_MAX) {
-        float scale = (float)inverse;
-        for (uint32_t i = 0; i < dimension; i++) {
-            graph->work[i] = row[i] * scale;
-        }
+        graph->kernels->scale(row, dimension, (float)inverse, graph->work);
     } else {
         for (uint32_t i = 0; i < dimension; i++) {
             graph->work[i] = (float)(row[i] * inverse);

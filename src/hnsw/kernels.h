@@ -66,10 +66,13 @@ struct lh__kernels {
     void (*select)(struct lh_graph *graph, const struct lh__candidates *candidates,
                    struct lh__selection *selection);
 
-    /* Encoding: these three have the same bits in every set. */
+    /* Encoding: these four have the same bits in every set. */
 
     /* Euclidean norm. */
     double (*norm)(const float *row, uint32_t dimension);
+
+    /* Another array; stored as widely as rotate loads it, so that it need not wait. */
+    void (*scale)(const float *row, uint32_t dimension, float scale, float *scaled);
 
     /* Orthogonal rotation in place: random signs, then Hadamard transforms. */
     void (*rotate)(float *row, uint32_t dimension, const uint32_t *signs);

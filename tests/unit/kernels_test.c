@@ -128,7 +128,7 @@ static void norms_have_the_same_bits_in_every_set(void **state)
 
 static void check_rotation(const struct lh__kernels *kernels, uint64_t *random)
 {
-    static float row[LENGTH_MAX], scalar[LENGTH_MAX];
+    static float row[LENGTH_MAX], scalar[LENGTH_MAX], scaled[LENGTH_MAX + 1];
     static uint32_t signs[LENGTH_MAX];
     static int8_t code[LENGTH_MAX + 1], scalar_code[LENGTH_MAX];
     for (uint32_t dimension = LH__FLAT_DIMENSIONS + 1; dimension <= LENGTH_MAX;
@@ -139,6 +139,12 @@ static void check_rotation(const struct lh__kernels *kernels, uint64_t *random)
             signs[i] = (uint32_t)testing_random(random);
             before += (double)row[i] * row[i];
         }
+        scaled[dimension] = 99.0f;
+        kernels->scale(row, dimension, 0.3f, scaled);
+        for (uint32_t i = 0; i < dimension; i++) {
+            assert_true(scaled[i] == row[i] * 0.3f);
+        }
+        assert_true(scaled[dimension] == 99.0f);
         kernels->rotate(row, dimension, signs);
         lh__kernels_scalar.rotate(scalar, dimension, signs);
         assert_memory_equal(row, scalar, dimension * sizeof *row);
