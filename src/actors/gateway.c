@@ -54,15 +54,7 @@ static bool limit_indexes(struct lh_gateway *gateway, struct lh_http_call *call,
         return true;
     if (!lh_access_token(gateway->access, call, &token))
         return false;
-    if (token == NULL || !lh_token_is_limited(token))
-        return true;
-    for (uint32_t i = 0; i < token->index_count; i++) {
-        lh_buf_append_str(&request->text, lh_str_of(token->indexes[i]));
-        lh_buf_append_char(&request->text, '\n');
-    }
-    if (token->index_count == 0)
-        lh_buf_append_char(&request->text, '\n'); /* none: no index has an empty name */
-    if (!lh_buf_failed(&request->text))
+    if (lh_reach_init(&request->reach, token) == LH_OK)
         return true;
     lh_http_answer_error(call, &(struct lh_error){.status = LH_OUT_OF_MEMORY});
     return false;

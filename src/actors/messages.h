@@ -7,6 +7,7 @@
 #ifndef LH_ACTORS_MESSAGES_H
 #define LH_ACTORS_MESSAGES_H
 
+#include "actors/secrets.h"
 #include "net/http.h"
 #include "shards/parts.h"
 #include "store/lhv1.h"
@@ -86,9 +87,9 @@ struct lh_request {
     struct lh_buf body;
     size_t body_bytes; /* to give back to the server's account */
     char index_name[LH_NAME_BYTES_MAX + 1];
-    /* An item's id, or a cursor. Of a list of indexes or a new one: the patterns of names that are
-     * allowed, with a newline behind each; empty: all are. */
-    struct lh_buf text;
+    struct lh_buf text;          /* an item's id, or a cursor */
+    struct lh_reach reach;       /* of a list of indexes or a new one: which may be named */
+    struct lh_mailbox *reply_to; /* of one who wants what was found, not text; NULL: the gateway */
 
     /* decoded */
     struct lh_batch batch; /* items, ids or queries */
@@ -300,9 +301,6 @@ void lh_peer_note_destroy(struct lh_peer_note *note);
 /* NULL when there is no memory. The lane follows from `op`. */
 struct lh_request *lh_request_create(enum lh_op op);
 void lh_request_destroy(struct lh_request *request);
-
-/* Whether its `text` allows an index of this name. */
-bool lh_request_allows(const struct lh_request *request, struct lh_str name);
 
 /* Hashes the ids of its batch. LH_OUT_OF_MEMORY. */
 LH_MUST_USE enum lh_status lh_request_hash(struct lh_request *request);

@@ -6,6 +6,7 @@
 #ifndef LH_ACTORS_QUERY_H
 #define LH_ACTORS_QUERY_H
 
+#include "actors/secrets.h"
 #include "base/metrics.h"
 #include "net/http.h"
 #include "sql/sql.h"
@@ -24,10 +25,11 @@ struct lh_queryd;
 struct lh_query {
     struct lh_msg head;
     struct lh_http_ticket ticket;
-    char id[37];        /* by which it can be cancelled */
-    struct lh_buf body; /* {"sql", "params"?, ...}, or the statement itself */
-    size_t body_bytes;  /* to give back to the server's account */
-    bool is_text;       /* the body is the statement: GET with ?q= */
+    char id[37];           /* by which it can be cancelled */
+    struct lh_buf body;    /* {"sql", "params"?, ...}, or the statement itself */
+    size_t body_bytes;     /* to give back to the server's account */
+    bool is_text;          /* the body is the statement: GET with ?q= */
+    struct lh_reach reach; /* of its caller's token */
     enum lh_query_format format;
     uint64_t started_ns;
     struct lh_counter deadline_ns; /* the worker may bring it forward while the loop looks */

@@ -26,6 +26,7 @@ struct lh_query *lh_query_create(void)
 void lh_query_destroy(struct lh_query *query)
 {
     lh_buf_deinit(&query->body);
+    lh_reach_deinit(&query->reach);
     for (uint32_t i = 0; i < query->held_count; i++)
         lh_buf_deinit(&query->held[i]);
     free(query);
@@ -233,6 +234,9 @@ static enum lh_status connect(struct lh_query_worker *worker, struct lh_error *e
     if (worker->session != NULL)
         return LH_OK;
     enum lh_status status = lh_sql_session_create(worker->sql, &worker->session, error);
+    const struct lh_sql_vectors vectors = lh_query_vectors_provider(&worker->vectors);
+    if (status == LH_OK)
+        lh_sql_session_set_vectors(worker->session, &vectors);
     if (status == LH_OK)
         send(worker, NULL, take_piece(worker, &is_unwanted));
     return status;
@@ -280,11 +284,15 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
     struct lh_error error = {.status = LH_OK};
     uint64_t started = lh_clock_ns();
     worker->query = query;
+    worker->vectors.reach = &query->reach;
+    worker->vectors.status = LH_OK;
     struct lh_query_piece *last = take_piece(worker, &is_unwanted);
     enum lh_status status = run(worker, &last, &error);
     last->is_last = true;
     if (status != LH_OK) {
         last->error = error;
+        if (status == LH_INVALID_SQL && worker->vectors.status != LH_OK)
+            last->error.status = worker->vectors.status; /* DuckDB hands on its text alone */
         lh_counter_add(&worker->metrics.errors, 1);
     }
     lh_counter_add(&worker->metrics.queries, 1);
@@ -311,9 +319,11 @@ static void run_actor(void *self)
 }
 
 void lh_query_worker_init(struct lh_query_worker *worker, uint32_t number, struct lh_sql *sql,
-                          struct lh_mailbox *loop)
+                          struct lh_actor *vectord, struct lh_mailbox *loop)
 {
     *worker = (struct lh_query_worker){.loop = loop, .sql = sql};
+    lh_vector_client_init(&worker->client, vectord);
+    worker->vectors.client = vectord != NULL ? &worker->client : NULL;
     snprintf(worker->name, sizeof worker->name, "query-%u", number);
     lh_actor_init(&worker->actor, worker->name, run_actor, worker);
     for (uint32_t i = 0; i < LH_QUERY_PIECES; i++) {
@@ -329,5 +339,6 @@ void lh_query_worker_deinit(struct lh_query_worker *worker)
         lh_sql_session_destroy(worker->session);
     for (uint32_t i = 0; i < LH_QUERY_PIECES; i++)
         lh_buf_deinit(&worker->pieces[i].bytes);
+    lh_vector_client_deinit(&worker->client);
     lh_actor_deinit(&worker->actor);
 }

@@ -282,10 +282,14 @@ static bool choose_id(const struct lh_queryd *queryd, struct lh_http_call *call,
 }
 
 /* A query of the call, in no list yet. NULL: it was answered. */
-static struct lh_query *make_query(struct lh_queryd *queryd, struct lh_http_call *call)
+static struct lh_query *make_query(struct lh_gateway *gateway, struct lh_http_call *call)
 {
+    struct lh_queryd *queryd = gateway->queryd;
     enum lh_query_format format;
+    const struct lh_token *token;
     char id[37];
+    if (!lh_access_token(gateway->access, call, &token))
+        return NULL;
     if (queryd->sql == NULL) {
         lh_http_answer_error(call, &queryd->reason);
         return NULL;
@@ -303,6 +307,10 @@ static struct lh_query *make_query(struct lh_queryd *queryd, struct lh_http_call
     if (!choose_id(queryd, call, id))
         return NULL;
     struct lh_query *query = lh_query_create();
+    if (query != NULL && lh_reach_init(&query->reach, token) != LH_OK) {
+        lh_query_destroy(query);
+        query = NULL;
+    }
     if (query == NULL) {
         refuse(call, LH_OUT_OF_MEMORY, "not enough memory for the query");
         return NULL;
@@ -328,29 +336,29 @@ static void start(struct lh_queryd *queryd, struct lh_query *query)
 
 void lh_handle_sql(struct lh_http_call *call, void *context)
 {
-    struct lh_queryd *queryd = ((struct lh_gateway *)context)->queryd;
-    struct lh_query *query = make_query(queryd, call);
+    struct lh_gateway *gateway = context;
+    struct lh_query *query = make_query(gateway, call);
     if (query == NULL)
         return;
     query->body = lh_http_call_take_body(call);
     query->body_bytes = query->body.len;
-    start(queryd, query);
+    start(gateway->queryd, query);
 }
 
 void lh_handle_sql_text(struct lh_http_call *call, void *context)
 {
-    struct lh_queryd *queryd = ((struct lh_gateway *)context)->queryd;
+    struct lh_gateway *gateway = context;
     struct lh_str text;
     if (!lh_http_call_query(call, "q", &text)) {
         refuse(call, LH_INVALID_ARGUMENT, "q: a statement is needed");
         return;
     }
-    struct lh_query *query = make_query(queryd, call);
+    struct lh_query *query = make_query(gateway, call);
     if (query == NULL)
         return;
     lh_buf_append_str(&query->body, text);
     query->is_text = true;
-    start(queryd, query);
+    start(gateway->queryd, query);
 }
 
 void lh_handle_sql_cancel(struct lh_http_call *call, void *context)

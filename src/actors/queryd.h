@@ -26,13 +26,16 @@ struct lh_queryd {
     bool is_temporary;     /* the folder goes with the server */
 };
 
-/* Opens DuckDB and makes the workers. Where that is not to be had, the service is there and answers
- * with the reason. LH_CONFIG, LH_OUT_OF_MEMORY. */
+/* Opens DuckDB and makes the workers; `vectord` is NULL when it is in another process. Where that
+ * is not to be had, the service is there and answers with the reason. LH_CONFIG, LH_OUT_OF_MEMORY.
+ */
 LH_MUST_USE enum lh_status lh_queryd_init(struct lh_queryd *queryd, const struct lh_config *config,
-                                          struct lh_http_server *http, const struct lh_log *log,
-                                          struct lh_error *error);
+                                          struct lh_http_server *http, struct lh_actor *vectord,
+                                          const struct lh_log *log, struct lh_error *error);
 LH_MUST_USE enum lh_status lh_queryd_start(struct lh_queryd *queryd, struct lh_error *error);
-/* After the loop. */
+/* After the loop, and before the services that queries call. */
+void lh_queryd_stop(struct lh_queryd *queryd);
+/* When those have ended. */
 void lh_queryd_deinit(struct lh_queryd *queryd);
 
 /* ---- loop thread ---- */

@@ -92,8 +92,8 @@ static enum lh_status open_sql(struct lh_queryd *queryd, const struct lh_config 
 }
 
 enum lh_status lh_queryd_init(struct lh_queryd *queryd, const struct lh_config *config,
-                              struct lh_http_server *http, const struct lh_log *log,
-                              struct lh_error *error)
+                              struct lh_http_server *http, struct lh_actor *vectord,
+                              const struct lh_log *log, struct lh_error *error)
 {
     *queryd = (struct lh_queryd){
         .http = http,
@@ -114,7 +114,8 @@ enum lh_status lh_queryd_init(struct lh_queryd *queryd, const struct lh_config *
     if (queryd->workers == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for query workers");
     for (uint32_t i = 0; i < queryd->worker_count; i++)
-        lh_query_worker_init(&queryd->workers[i], i, queryd->sql, lh_http_server_mailbox(http));
+        lh_query_worker_init(&queryd->workers[i], i, queryd->sql, vectord,
+                             lh_http_server_mailbox(http));
     queryd->workers_made = queryd->worker_count;
     return LH_OK;
 }
@@ -127,12 +128,16 @@ enum lh_status lh_queryd_start(struct lh_queryd *queryd, struct lh_error *error)
     return status;
 }
 
-void lh_queryd_deinit(struct lh_queryd *queryd)
+void lh_queryd_stop(struct lh_queryd *queryd)
 {
     for (uint32_t i = 0; i < queryd->workers_made; i++) {
         lh_actor_stop(&queryd->workers[i].actor);
         lh_actor_join(&queryd->workers[i].actor);
     }
+}
+
+void lh_queryd_deinit(struct lh_queryd *queryd)
+{
     for (uint32_t i = 0; i < queryd->workers_made; i++)
         lh_query_worker_deinit(&queryd->workers[i]);
     free(queryd->workers);

@@ -1,7 +1,6 @@
 /* A request's memory. Whichever thread holds the request. */
 #include "actors/messages.h"
 
-#include "actors/secrets.h"
 #include "shards/placement.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,18 +54,6 @@ void lh_request_reset(struct lh_request *request)
     request->late_error = (struct lh_error){.status = LH_OK};
 }
 
-bool lh_request_allows(const struct lh_request *request, struct lh_str name)
-{
-    struct lh_str left = lh_buf_str(&request->text);
-    bool allows = left.len == 0;
-    while (left.len > 0 && !allows) {
-        size_t len = (size_t)((const char *)memchr(left.ptr, '\n', left.len) - left.ptr);
-        allows = lh_pattern_matches((struct lh_str){left.ptr, len}, name);
-        left = (struct lh_str){left.ptr + len + 1, left.len - len - 1};
-    }
-    return allows;
-}
-
 enum lh_status lh_request_hash(struct lh_request *request)
 {
     const struct lh_batch *batch = &request->batch;
@@ -85,6 +72,7 @@ void lh_request_destroy(struct lh_request *request)
     lh_request_reset(request);
     lh_buf_deinit(&request->body);
     lh_buf_deinit(&request->text);
+    lh_reach_deinit(&request->reach);
     lh_buf_deinit(&request->answer);
     free(request);
 }

@@ -441,7 +441,8 @@ const struct lh_token *lh_secrets_find(const struct lh_secrets *secrets, struct 
     return found < secrets->token_count ? &secrets->tokens[found] : NULL;
 }
 
-bool lh_pattern_matches(struct lh_str pattern, struct lh_str name)
+/* Whether `name` is `pattern`, or begins as it does up to its *. */
+static bool pattern_matches(struct lh_str pattern, struct lh_str name)
 {
     if (pattern.len > 0 && pattern.ptr[pattern.len - 1] == '*')
         return lh_str_has_prefix(name, (struct lh_str){pattern.ptr, pattern.len - 1});
@@ -457,7 +458,7 @@ bool lh_token_allows_index(const struct lh_token *token, struct lh_str name)
 {
     bool allows = !lh_token_is_limited(token);
     for (uint32_t i = 0; i < token->index_count && !allows; i++)
-        allows = lh_pattern_matches(lh_str_of(token->indexes[i]), name);
+        allows = pattern_matches(lh_str_of(token->indexes[i]), name);
     return allows;
 }
 
@@ -466,5 +467,59 @@ bool lh_token_allows_prefix(const struct lh_token *token, struct lh_str prefix)
     bool allows = !lh_token_is_limited(token);
     for (uint32_t i = 0; i < token->prefix_count && !allows; i++)
         allows = lh_str_has_prefix(prefix, lh_str_of(token->prefixes[i]));
+    return allows;
+}
+
+static void append_lines(struct lh_buf *lines, char *const *texts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        lh_buf_append_str(lines, lh_str_of(texts[i]));
+        lh_buf_append_char(lines, '\n'); /* neither names nor keys have one */
+    }
+}
+
+/* The next of them; false at the end. */
+static bool next_line(struct lh_str *left, struct lh_str *line)
+{
+    if (left->len == 0)
+        return false;
+    size_t len = (size_t)((const char *)memchr(left->ptr, '\n', left->len) - left->ptr);
+    *line = (struct lh_str){left->ptr, len};
+    *left = (struct lh_str){left->ptr + len + 1, left->len - len - 1};
+    return true;
+}
+
+enum lh_status lh_reach_init(struct lh_reach *reach, const struct lh_token *token)
+{
+    *reach = (struct lh_reach){.is_limited = token != NULL && lh_token_is_limited(token)};
+    if (!reach->is_limited)
+        return LH_OK;
+    append_lines(&reach->indexes, token->indexes, token->index_count);
+    append_lines(&reach->prefixes, token->prefixes, token->prefix_count);
+    bool has_failed = lh_buf_failed(&reach->indexes) || lh_buf_failed(&reach->prefixes);
+    return has_failed ? LH_OUT_OF_MEMORY : LH_OK;
+}
+
+void lh_reach_deinit(struct lh_reach *reach)
+{
+    lh_buf_deinit(&reach->indexes);
+    lh_buf_deinit(&reach->prefixes);
+}
+
+bool lh_reach_allows_index(const struct lh_reach *reach, struct lh_str name)
+{
+    struct lh_str left = lh_buf_str(&reach->indexes);
+    bool allows = !reach->is_limited;
+    for (struct lh_str line; !allows && next_line(&left, &line);)
+        allows = pattern_matches(line, name);
+    return allows;
+}
+
+bool lh_reach_allows_prefix(const struct lh_reach *reach, struct lh_str prefix)
+{
+    struct lh_str left = lh_buf_str(&reach->prefixes);
+    bool allows = !reach->is_limited;
+    for (struct lh_str line; !allows && next_line(&left, &line);)
+        allows = lh_str_has_prefix(prefix, line);
     return allows;
 }

@@ -22,6 +22,7 @@
 #ifndef LH_ACTORS_SECRETS_H
 #define LH_ACTORS_SECRETS_H
 
+#include "base/buf.h"
 #include "base/config.h"
 #include "base/limits.h"
 #include "base/status.h"
@@ -76,7 +77,19 @@ bool lh_token_allows_index(const struct lh_token *token, struct lh_str name);
 /* Whether every key that begins with `prefix` is allowed; a whole key is its own prefix. */
 bool lh_token_allows_prefix(const struct lh_token *token, struct lh_str prefix);
 
-/* Whether `name` is `pattern`, or begins as it does up to its *. */
-bool lh_pattern_matches(struct lh_str pattern, struct lh_str name);
+/* What a token is limited to, for a thread that meets names when the token may be gone. Zero: all.
+ */
+struct lh_reach {
+    bool is_limited;
+    struct lh_buf indexes;  /* as a token has them, each with a newline behind it */
+    struct lh_buf prefixes; /* of keys */
+};
+
+/* `token` NULL: all. LH_OUT_OF_MEMORY. */
+LH_MUST_USE enum lh_status lh_reach_init(struct lh_reach *reach, const struct lh_token *token);
+void lh_reach_deinit(struct lh_reach *reach);
+bool lh_reach_allows_index(const struct lh_reach *reach, struct lh_str name);
+/* As lh_token_allows_prefix. */
+bool lh_reach_allows_prefix(const struct lh_reach *reach, struct lh_str prefix);
 
 #endif

@@ -304,7 +304,8 @@ static enum lh_status make_queryd(struct lh_server *server, const struct lh_conf
                                   struct lh_error *error)
 {
     server->has_queryd = true;
-    return lh_queryd_init(&server->queryd, config, server->http, &server->log, error);
+    struct lh_actor *vectord = server->actors_made ? &server->vectord.actor : NULL;
+    return lh_queryd_init(&server->queryd, config, server->http, vectord, &server->log, error);
 }
 
 static void wire_gateway(struct lh_server *server)
@@ -411,6 +412,8 @@ bool lh_server_run(struct lh_server *server)
 
 void lh_server_stop(struct lh_server *server)
 {
+    if (server->has_queryd)
+        lh_queryd_stop(&server->queryd);
     if (server->actors_made) {
         /* A push touches its receiver's wake-up after the message is out: all threads end before
          * the first actor goes. Nothing is in flight, so none still sends to another. */

@@ -87,14 +87,19 @@ void lh__vectord_answer(struct lh_vectord *vectord, struct lh_request *request)
     }
     request->stage = LH_STAGE_ANSWER;
     request->head.lane = LH_LANE_EXPRESS;
-    enum lh_status status = lh_mailbox_push(vectord->options.gateway, &request->head);
-    assert(status == LH_OK); /* the gateway's mailbox closes last */
+    struct lh_mailbox *to =
+        request->reply_to != NULL ? request->reply_to : vectord->options.gateway;
+    enum lh_status status = lh_mailbox_push(to, &request->head);
+    assert(status == LH_OK); /* who asks stops after vectord */
     (void)status;
 }
 
 void lh__vectord_encode(struct lh_vectord *vectord, struct lh_request *request)
 {
-    (void)vectord;
+    if (request->reply_to != NULL) {
+        lh__vectord_answer(vectord, request);
+        return;
+    }
     request->stage = LH_STAGE_ENCODE;
     request->head.lane = LH_LANE_EXPRESS;
     enum lh_status status = lh_actor_send(request->decoder, &request->head);

@@ -80,7 +80,7 @@ void lh__index_list(struct lh_vectord *vectord, struct lh_request *request)
     for (uint32_t i = 0; i < vectord->index_count; i++) {
         enum lh_index_state state = vectord->indexes[i]->state;
         if (state == LH_STATE_MAKING || state == LH_STATE_DROPPING ||
-            !lh_request_allows(request, lh_str_of(vectord->indexes[i]->name)))
+            !lh_reach_allows_index(&request->reach, lh_str_of(vectord->indexes[i]->name)))
             continue;
         if (listed++ > 0)
             lh_buf_append_char(out, ',');
@@ -192,7 +192,7 @@ static struct lh_index *make_index(struct lh_vectord *vectord,
 void lh__index_create(struct lh_vectord *vectord, struct lh_request *request)
 {
     const struct lh_index_request *create = &request->create;
-    if (!lh_request_allows(request, lh_str_of(create->name))) {
+    if (!lh_reach_allows_index(&request->reach, lh_str_of(create->name))) {
         lh__vectord_fail(vectord, request, LH_FORBIDDEN,
                          "the token is limited, and not to index \"%s\"", create->name);
         return;

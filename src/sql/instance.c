@@ -1,9 +1,9 @@
-/* Instances and sessions: opening DuckDB and closing it to the world. The thread that calls.
+/* Instances and sessions: mutex DuckDB and closing it to the world. The thread that calls.
  *
  * One process, no threads of DuckDB's own (threads=1), no extension that is not in the library, no
  * file but those of one folder, and a configuration that is locked before the first statement of a
  * user. The gate (gate.c) stops what is possible all the same. */
-#include "sql/sql_internal.h"
+#include "sql/vectors_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -138,7 +138,9 @@ static enum lh_status open_database(struct lh_sql *sql, duckdb_config config,
         return status == LH_INVALID_SQL ? LH_IO : status;
     }
     if (duckdb_connect(sql->database, &connection) == DuckDBSuccess) {
-        status = lock(connection, &sql->options, error);
+        status = lh__sql_add_vectors(sql, connection, error);
+        if (status == LH_OK)
+            status = lock(connection, &sql->options, error);
         duckdb_disconnect(&connection);
     } else {
         status = lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
@@ -170,6 +172,7 @@ enum lh_status lh_sql_open(const struct lh_sql_options *options, struct lh_sql *
     if (made == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for DuckDB");
     pthread_mutex_init(&made->opening, NULL);
+    pthread_mutex_init(&made->mutex, NULL);
     made->options = *options;
     made->options.folder = made->folder = strdup(options->folder);
     made->options.spill_folder = made->spill_folder = strdup(options->spill_folder);
@@ -186,12 +189,26 @@ void lh_sql_close(struct lh_sql *sql)
     if (sql->database != NULL)
         duckdb_close(&sql->database);
     pthread_mutex_destroy(&sql->opening);
+    pthread_mutex_destroy(&sql->mutex);
     free(sql->folder);
     free(sql->spill_folder);
     free(sql);
 }
 
 /* ---- sessions ---- */
+
+static void enter(struct lh_sql_session *session)
+{
+    struct lh_sql *sql = session->sql;
+    duckdb_client_context context;
+    duckdb_connection_get_client_context(session->connection, &context);
+    session->connection_id = duckdb_client_context_get_connection_id(context);
+    duckdb_destroy_client_context(&context);
+    pthread_mutex_lock(&sql->mutex);
+    session->next = sql->sessions;
+    sql->sessions = session;
+    pthread_mutex_unlock(&sql->mutex);
+}
 
 enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session **session,
                                      struct lh_error *error)
@@ -217,12 +234,20 @@ enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session *
         lh_sql_session_destroy(made);
         return status;
     }
+    enter(made);
     *session = made;
     return LH_OK;
 }
 
 void lh_sql_session_destroy(struct lh_sql_session *session)
 {
+    struct lh_sql_session **link = &session->sql->sessions;
+    pthread_mutex_lock(&session->sql->mutex);
+    while (*link != NULL && *link != session)
+        link = &(*link)->next;
+    if (*link != NULL) /* not where it failed to come about */
+        *link = session->next;
+    pthread_mutex_unlock(&session->sql->mutex);
     duckdb_destroy_prepare(&session->serialize);
     duckdb_disconnect(&session->connection);
     free(session);

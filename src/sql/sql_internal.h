@@ -4,12 +4,15 @@
 
 #include "base/metrics.h"
 #include "sql/sql.h"
+#include "sql/vectors.h"
 #include <duckdb.h>
 #include <pthread.h>
 
 struct lh_sql {
-    pthread_mutex_t opening;  /* sessions of several threads may be the first */
-    duckdb_database database; /* NULL: not open yet */
+    pthread_mutex_t opening;         /* sessions of several threads may be the first */
+    duckdb_database database;        /* NULL: not open yet */
+    pthread_mutex_t mutex;           /* of `sessions` */
+    struct lh_sql_session *sessions; /* all that there are */
     char *folder;
     char *spill_folder;
     struct lh_sql_options options; /* with the two above */
@@ -17,7 +20,10 @@ struct lh_sql {
 
 struct lh_sql_session {
     struct lh_sql *sql;
+    struct lh_sql_session *next;
     duckdb_connection connection;
+    uint64_t connection_id;        /* DuckDB's */
+    struct lh_sql_vectors vectors; /* zero: none */
     duckdb_prepared_statement serialize; /* the gate's: a statement's text to its syntax tree */
     struct lh_counter interrupted;       /* 1: until resumed; any thread sets it */
 };
