@@ -22,8 +22,8 @@ struct lh_sql_session {
     struct lh_sql *sql;
     struct lh_sql_session *next;
     duckdb_connection connection;
-    uint64_t connection_id;        /* DuckDB's */
-    struct lh_sql_vectors vectors; /* zero: none */
+    uint64_t connection_id;              /* DuckDB's */
+    struct lh_sql_vectors vectors;       /* zero: none */
     duckdb_prepared_statement serialize; /* the gate's: a statement's text to its syntax tree */
     struct lh_counter interrupted;       /* 1: until resumed; any thread sets it */
 };
