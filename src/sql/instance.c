@@ -248,6 +248,7 @@ void lh_sql_session_destroy(struct lh_sql_session *session)
     if (*link != NULL) /* not where it failed to come about */
         *link = session->next;
     pthread_mutex_unlock(&session->sql->mutex);
+    lh__sql_statements_drop(session);
     duckdb_destroy_prepare(&session->serialize);
     duckdb_disconnect(&session->connection);
     free(session);

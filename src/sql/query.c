@@ -54,21 +54,36 @@ static enum lh_status pass_gate(struct lh_sql_session *session, const struct lh_
 
 /* ---- running ---- */
 
-static enum lh_status prepare(struct lh_sql_query *query, struct lh_str text,
-                              struct lh_sql_fault *fault, struct lh_error *error)
+/* Through the gate, and prepared. */
+static enum lh_status prepare(struct lh_sql_query *query, const struct lh_sql_gate *gate,
+                              struct lh_str text, struct lh_sql_fault *fault,
+                              struct lh_error *error)
 {
-    struct lh_buf z = LH_BUF_EMPTY;
-    lh_buf_append_str(&z, text);
-    lh_buf_append_char(&z, '\0');
-    if (lh_buf_failed(&z)) {
-        lh_buf_deinit(&z);
+    struct lh_sql__statement *statement = query->statement = lh__sql_statement_create(text);
+    if (statement == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the statement");
-    }
-    duckdb_state state = duckdb_prepare(query->session->connection, z.ptr, &query->prepared);
-    lh_buf_deinit(&z);
-    if (state == DuckDBSuccess)
+    struct lh_sql__passing passing = {gate, statement};
+    const struct lh_sql_gate noting = {.is_table = lh__sql_statement_note_table, .arg = &passing};
+    enum lh_status status = pass_gate(query->session, &noting, text, fault, error);
+    if (status != LH_OK)
+        return status;
+    if (duckdb_prepare(query->session->connection, statement->text.ptr, &statement->prepared) ==
+        DuckDBSuccess)
         return LH_OK;
-    return lh__sql_error(duckdb_prepare_error(query->prepared), fault, error);
+    return lh__sql_error(duckdb_prepare_error(statement->prepared), fault, error);
+}
+
+/* The statement as it was kept, or anew. */
+static enum lh_status find_or_prepare(struct lh_sql_query *query, const struct lh_sql_gate *gate,
+                                      struct lh_str text, struct lh_sql_fault *fault,
+                                      struct lh_error *error)
+{
+    query->statement = lh__sql_statement_take(query->session, text);
+    if (query->statement != NULL && lh__sql_statement_has_tables(query->statement, gate))
+        return LH_OK;
+    if (query->statement != NULL)
+        lh__sql_statement_destroy(query->statement);
+    return prepare(query, gate, text, fault, error);
 }
 
 static enum lh_status execute(struct lh_sql_query *query, struct lh_sql_fault *fault,
@@ -76,7 +91,7 @@ static enum lh_status execute(struct lh_sql_query *query, struct lh_sql_fault *f
 {
     duckdb_pending_result pending;
     enum lh_status status = LH_OK;
-    if (duckdb_pending_prepared_streaming(query->prepared, &pending) != DuckDBSuccess) {
+    if (duckdb_pending_prepared_streaming(query->statement->prepared, &pending) != DuckDBSuccess) {
         status = lh__sql_error(duckdb_pending_error(pending), fault, error);
     } else {
         query->has_result = true; /* holds the reason when this fails */
@@ -110,22 +125,21 @@ enum lh_status lh_sql_start(struct lh_sql_session *session, const struct lh_sql_
                             struct lh_sql_query **query, struct lh_sql_fault *fault,
                             struct lh_error *error)
 {
-    enum lh_status status = pass_gate(session, gate, text, fault, error);
-    if (status != LH_OK)
-        return status;
     struct lh_sql_query *made = calloc(1, sizeof *made);
     if (made == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for a query");
     made->session = session;
-    status = prepare(made, text, fault, error);
+    *fault = (struct lh_sql_fault){0};
+    enum lh_status status = find_or_prepare(made, gate, text, fault, error);
     if (status == LH_OK)
-        status = lh__sql_bind(made->prepared, params, error);
+        status = lh__sql_bind(made->statement->prepared, params, error);
     if (status == LH_OK && lh__sql_is_interrupted(session, error))
         status = LH_CLOSED;
     if (status == LH_OK)
         status = execute(made, fault, error);
     if (status == LH_OK)
         status = describe(made, error);
+    made->has_failed = status != LH_OK;
     if (status == LH_OK)
         *query = made;
     else
@@ -144,7 +158,8 @@ enum lh_status lh_sql_fetch(struct lh_sql_query *query, uint64_t *rows, struct l
     } while (query->chunk != NULL && duckdb_data_chunk_get_size(query->chunk) == 0);
     if (query->chunk == NULL) {
         const char *reason = duckdb_result_error(&query->result);
-        return reason == NULL || *reason == '\0' ? LH_OK : lh__sql_error(reason, NULL, error);
+        query->has_failed = reason != NULL && *reason != '\0';
+        return query->has_failed ? lh__sql_error(reason, NULL, error) : LH_OK;
     }
     for (uint32_t i = 0; i < query->column_count; i++)
         query->columns[i].vector = duckdb_data_chunk_get_vector(query->chunk, i);
@@ -183,7 +198,10 @@ void lh_sql_finish(struct lh_sql_query *query)
     free(query->columns);
     if (query->has_result)
         duckdb_destroy_result(&query->result);
-    duckdb_destroy_prepare(&query->prepared);
+    if (query->statement != NULL && query->has_failed)
+        lh__sql_statement_destroy(query->statement);
+    else if (query->statement != NULL)
+        lh__sql_statement_keep(query->session, query->statement);
     free(query);
 }
 

@@ -18,6 +18,13 @@ struct lh_sql {
     struct lh_sql_options options; /* with the two above */
 };
 
+struct lh_sql__statement {
+    struct lh_sql__statement *next;
+    struct lh_buf text;   /* with a NUL at its end */
+    struct lh_buf tables; /* that it names and does not define, each with a NUL behind it */
+    duckdb_prepared_statement prepared;
+};
+
 struct lh_sql_session {
     struct lh_sql *sql;
     struct lh_sql_session *next;
@@ -25,7 +32,9 @@ struct lh_sql_session {
     uint64_t connection_id;              /* DuckDB's */
     struct lh_sql_vectors vectors;       /* zero: none */
     duckdb_prepared_statement serialize; /* the gate's: a statement's text to its syntax tree */
-    struct lh_counter interrupted;       /* 1: until resumed; any thread sets it */
+    struct lh_sql__statement *kept;      /* the one used last comes first */
+    uint32_t kept_count;
+    struct lh_counter interrupted; /* 1: until resumed; any thread sets it */
 };
 
 struct lh_sql__column {
@@ -37,9 +46,10 @@ struct lh_sql__column {
 
 struct lh_sql_query {
     struct lh_sql_session *session;
-    duckdb_prepared_statement prepared;
+    struct lh_sql__statement *statement;
     duckdb_result result;
     bool has_result;
+    bool has_failed;
     duckdb_data_chunk chunk;
     uint32_t column_count;
     struct lh_sql__column *columns;
@@ -65,5 +75,26 @@ char *lh__sql_type_name(duckdb_logical_type type);
 /* Appends a value as JSON. */
 void lh__sql_append_value(struct lh_buf *out, duckdb_vector vector, duckdb_logical_type type,
                           uint64_t row);
+
+/* A statement on its way through the gate. */
+struct lh_sql__passing {
+    const struct lh_sql_gate *gate; /* the caller's */
+    struct lh_sql__statement *statement;
+};
+
+/* Not prepared yet. NULL: no memory. */
+struct lh_sql__statement *lh__sql_statement_create(struct lh_str text);
+void lh__sql_statement_destroy(struct lh_sql__statement *statement);
+/* One of this text that was kept, and is not any more; NULL: none. */
+struct lh_sql__statement *lh__sql_statement_take(struct lh_sql_session *session,
+                                                 struct lh_str text);
+/* Instead of destroying it. */
+void lh__sql_statement_keep(struct lh_sql_session *session, struct lh_sql__statement *statement);
+void lh__sql_statements_drop(struct lh_sql_session *session);
+/* For a gate; `arg` is a struct lh_sql__passing. */
+bool lh__sql_statement_note_table(struct lh_str name, void *arg);
+/* Whether every table that it names is still there. */
+bool lh__sql_statement_has_tables(const struct lh_sql__statement *statement,
+                                  const struct lh_sql_gate *gate);
 
 #endif

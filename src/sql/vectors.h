@@ -1,7 +1,8 @@
 /* Vectors inside statements: what SQL's vector functions ask of whoever has the indexes.
  *
- *   vector_search(index, query, k [, ef])   a table: id, distance, metadata, nearest first
- *   nearest(index, query, k [, ef])         the same; `query` may be a subquery or another's column
+ *   vector_search(index, query, k [, ef])   a table: id, distance, metadata, nearest first; `query`
+ *                                           may be a parameter, a subquery or another's column
+ *   nearest(index, query, k [, ef])         the same
  *   vectors(index)                          every item: id, vector, metadata
  *
  * A session has one provider. Its functions are called on the session's thread, and may block. */

@@ -8,9 +8,6 @@
 /* Registers the functions with the instance, before it is locked. */
 LH_MUST_USE enum lh_status lh__sql_add_vectors(struct lh_sql *sql, duckdb_connection connection,
                                                struct lh_error *error);
-
-LH_MUST_USE enum lh_status
-lh__sql_add_vector_search(struct lh_sql *sql, duckdb_connection connection, struct lh_error *error);
 LH_MUST_USE enum lh_status lh__sql_add_nearest(struct lh_sql *sql, duckdb_connection connection,
                                                struct lh_error *error);
 LH_MUST_USE enum lh_status lh__sql_add_vector_scan(struct lh_sql *sql, duckdb_connection connection,
@@ -23,19 +20,6 @@ struct lh_sql_session *lh__sql_find_session(struct lh_sql *sql, duckdb_client_co
 
 /* VARCHAR that holds JSON. Destroy it. */
 duckdb_logical_type lh__sql_json_type(void);
-
-/* An argument that is a string, owned by the caller; NULL with an error when it is none. */
-char *lh__sql_take_string(duckdb_value value, const char *name, struct lh_error *error);
-/* 1 to `max`, named in the error. */
-LH_MUST_USE enum lh_status lh__sql_take_count(duckdb_value value, const char *name, uint32_t max,
-                                              uint32_t *number, struct lh_error *error);
-/* A list or array of numbers as floats, to be freed. */
-LH_MUST_USE enum lh_status lh__sql_take_query(duckdb_value value, float **query,
-                                              uint32_t *dimension, struct lh_error *error);
-
-/* A number as float32. LH_INVALID_ARGUMENT: it is none, or too large for one. */
-LH_MUST_USE enum lh_status lh__sql_to_float(double number, uint32_t place, float *to,
-                                            struct lh_error *error);
 
 /* Writes a string of the provider's into row `row`. */
 void lh__sql_put_string(duckdb_vector vector, uint64_t row, struct lh_str text);

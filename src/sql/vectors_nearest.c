@@ -1,13 +1,13 @@
-/* nearest(index, query, k [, ef]): a macro over a scalar function, since a table function takes no
- * subquery and no column of another table. The session's thread.
+/* vector_search(index, query, k [, ef]), and nearest: macros over a scalar function, since a table
+ * function takes no subquery and no column of another table, and with a bound list is planned anew
+ * each time. The session's thread.
  *
  * The scalar function answers a list of structs for each row, which the macro unnests. Rows that
  * follow one another and ask the same index for as many are one batch of queries. */
 #include "sql/vectors_internal.h"
 
-#include <assert.h>
+#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define SCALAR "lakehouse_nearest"
 
@@ -86,9 +86,10 @@ static enum lh_status copy_query(const struct rows *rows, uint64_t row, float *t
         uint64_t at = offset + i;
         if (rows->child_validity != NULL && !duckdb_validity_row_is_valid(rows->child_validity, at))
             return lh_error_set(error, LH_INVALID_ARGUMENT, "query[%u]: NULL", i);
-        enum lh_status status = lh__sql_to_float(rows->numbers[at], i, &to[i], error);
-        if (status != LH_OK)
-            return status;
+        to[i] = (float)rows->numbers[at];
+        if (!isfinite(to[i]))
+            return lh_error_set(error, LH_INVALID_ARGUMENT,
+                                "query[%u]: not a finite number that a float32 holds", i);
     }
     return LH_OK;
 }
@@ -264,8 +265,11 @@ static bool add(struct lh_sql *sql, duckdb_connection connection)
 enum lh_status lh__sql_add_nearest(struct lh_sql *sql, duckdb_connection connection,
                                    struct lh_error *error)
 {
-    static const char macro[] = "CREATE MACRO nearest(index, query, k, ef := 0) AS TABLE "
-                                "SELECT unnest(" SCALAR "(index, query, k, ef), recursive := true)";
-    return add(sql, connection) ? lh__sql_run(connection, macro, error)
-                                : lh__sql_refused_function(SCALAR, error);
+#define MACRO(name)                                                                  \
+    "CREATE MACRO " name "(index, query, k, ef := 0) AS TABLE SELECT unnest(" SCALAR \
+    "(index, query, k, ef), recursive := true);"
+    if (!add(sql, connection))
+        return lh__sql_refused_function(SCALAR, error);
+    return lh__sql_run(connection, MACRO("vector_search") MACRO("nearest"), error);
+#undef MACRO
 }

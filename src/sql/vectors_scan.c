@@ -69,7 +69,10 @@ static void bind(duckdb_bind_info info)
     duckdb_destroy_client_context(&context);
     add_columns(info);
     duckdb_value index = duckdb_bind_get_parameter(info, 0);
-    asked->index = lh__sql_take_string(index, "index", &error);
+    if (index != NULL && !duckdb_is_null_value(index))
+        asked->index = duckdb_get_varchar(index);
+    if (asked->index == NULL)
+        lh_error_set(&error, LH_INVALID_ARGUMENT, "index: a name is needed");
     duckdb_destroy_value(&index);
     if (asked->session == NULL)
         lh_error_set(&error, LH_INVALID_ARGUMENT, "there are no vectors here");
