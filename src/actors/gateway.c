@@ -60,16 +60,14 @@ static bool limit_indexes(struct lh_gateway *gateway, struct lh_http_call *call,
     return false;
 }
 
-/* "?durability=": what a change must have reached before it is answered. What is configured is the
- * most that can be asked for: no more is done for others at its cost. */
-static enum lh_status parse_durability(const struct lh_gateway *gateway,
-                                       const struct lh_http_call *call, enum lh_op op,
-                                       enum lh_durability *durability, struct lh_error *error)
+enum lh_status lh__gateway_durability(const struct lh_gateway *gateway,
+                                      const struct lh_http_call *call,
+                                      enum lh_durability *durability, struct lh_error *error)
 {
     static const struct lh_str names[] = {{"commit", 6}, {"interval", 8}, {"none", 4}};
     struct lh_str text;
-    *durability = op >= LH_OP_ADD ? gateway->options.durability : LH_DURABILITY_COMMIT;
-    if (op < LH_OP_ADD || !lh_http_call_query(call, "durability", &text))
+    *durability = gateway->options.durability;
+    if (!lh_http_call_query(call, "durability", &text))
         return LH_OK;
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
         if (!lh_str_eq(text, names[i]))
@@ -91,7 +89,7 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
                                        enum lh_op op)
 {
     struct lh_error error;
-    enum lh_durability durability;
+    enum lh_durability durability = LH_DURABILITY_COMMIT;
     struct lh_str name = {0};
     if (op != LH_OP_INDEX_CREATE && op != LH_OP_INDEX_LIST) {
         name = lh_http_call_param(call, 0);
@@ -102,7 +100,7 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
             return NULL;
         }
     }
-    if (parse_durability(gateway, call, op, &durability, &error) != LH_OK) {
+    if (op >= LH_OP_ADD && lh__gateway_durability(gateway, call, &durability, &error) != LH_OK) {
         lh_http_answer_error(call, &error);
         return NULL;
     }

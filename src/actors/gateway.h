@@ -102,6 +102,12 @@ void lh_handle_object_list(struct lh_http_call *call, void *context);
  * NULL when it cannot. */
 struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_http_call *call,
                                        enum lh_op op);
+/* "?durability=": what a change must have reached before it is answered. What is configured is the
+ * most that can be asked for: no more is done for others at its cost. LH_INVALID_ARGUMENT. */
+LH_MUST_USE enum lh_status lh__gateway_durability(const struct lh_gateway *gateway,
+                                                  const struct lh_http_call *call,
+                                                  enum lh_durability *durability,
+                                                  struct lh_error *error);
 /* Sends it on its way, or lets it wait for a credit, or refuses it. */
 void lh__gateway_admit(struct lh_gateway *gateway, struct lh_request *request);
 /* Frees a request and lets the next one in. */

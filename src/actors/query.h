@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "net/http.h"
 #include "sql/sql.h"
+#include "store/wal.h"
 
 #define LH_MSG_QUERY       20u
 #define LH_MSG_QUERY_PIECE 21u
@@ -31,7 +32,10 @@ struct lh_query {
     bool is_text;          /* the body is the statement: GET with ?q= */
     struct lh_reach reach; /* of its caller's token */
     enum lh_query_format format;
+    char index_name[LH_NAME_BYTES_MAX + 1]; /* into which its rows go; empty: they are answered */
+    enum lh_durability durability;          /* of those */
     uint64_t started_ns;
+    struct lh_counter rows_done;   /* for whoever asks how far it is */
     struct lh_counter deadline_ns; /* the worker may bring it forward while the loop looks */
     uint64_t rows_max;
     uint64_t bytes_max; /* of the answer; what is cut off is said in it */

@@ -6,6 +6,7 @@
  * full or the rows are at their end: an error among them is still an answer of its own. */
 #include "actors/query_worker.h"
 
+#include "actors/query_import.h"
 #include "base/clock.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -195,6 +196,7 @@ static enum lh_status send_rows(struct lh_query_worker *worker, struct lh_sql_qu
     enum lh_status status;
     append_header(query, sql, &piece->bytes);
     while ((status = lh_sql_fetch(sql, &rows, error)) == LH_OK && rows > 0) {
+        lh_counter_set(&query->rows_done, query->row_count);
         for (uint64_t i = 0; i < rows; i++) {
             if (query->row_count == query->rows_max ||
                 sent + piece->bytes.len >= query->bytes_max) {
@@ -269,9 +271,13 @@ static enum lh_status run(struct lh_query_worker *worker, struct lh_query_piece 
         lh_json_doc_destroy(asked.doc);
     if (status != LH_OK)
         return status;
-    status = send_rows(worker, sql, last, error);
+    bool is_import = query->index_name[0] != '\0';
+    if (is_import)
+        status = lh_query_import(worker, sql, &(*last)->bytes, error);
+    else
+        status = send_rows(worker, sql, last, error);
     lh_sql_finish(sql);
-    if (status == LH_OK)
+    if (status == LH_OK && !is_import)
         append_end(query, lh_clock_thread_cpu_ns() - cpu_ns, &(*last)->bytes);
     if (status == LH_OK && lh_buf_failed(&(*last)->bytes))
         status = lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the rows");
@@ -339,6 +345,8 @@ void lh_query_worker_deinit(struct lh_query_worker *worker)
         lh_sql_session_destroy(worker->session);
     for (uint32_t i = 0; i < LH_QUERY_PIECES; i++)
         lh_buf_deinit(&worker->pieces[i].bytes);
+    if (worker->decoder != NULL)
+        lh_decoder_destroy(worker->decoder);
     lh_vector_client_deinit(&worker->client);
     lh_actor_deinit(&worker->actor);
 }

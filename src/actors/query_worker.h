@@ -24,8 +24,9 @@ struct lh_query_worker {
     struct lh_query *query;          /* that it runs */
     struct lh_vector_client client;
     struct lh_query_vectors vectors;
-    bool is_taken;     /* the loop's: a query is with it */
-    bool is_connected; /* the loop's: it has a session, which can be interrupted */
+    struct lh_decoder *decoder; /* of imports; NULL before the first */
+    bool is_taken;              /* the loop's: a query is with it */
+    bool is_connected;          /* the loop's: it has a session, which can be interrupted */
     struct lh_query_worker_metrics metrics;
     char name[16];
 };

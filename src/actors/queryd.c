@@ -17,6 +17,9 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#define IMPORT_NS_MAX \
+    (24ull * 3600 * 1000000000) /* unless its body says less; it can be cancelled */
+
 #define WAITING_A_WORKER 16u /* queries that may wait for each; the next is told to try again */
 
 /* ---- ends ---- */
@@ -359,6 +362,51 @@ void lh_handle_sql_text(struct lh_http_call *call, void *context)
     lh_buf_append_str(&query->body, text);
     query->is_text = true;
     start(gateway->queryd, query);
+}
+
+void lh_handle_import(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    struct lh_str name = lh_http_call_param(call, 0);
+    enum lh_durability durability;
+    struct lh_error error;
+    if (!lh_index_name_is_valid(name)) {
+        lh_error_set(&error, LH_INDEX_NOT_FOUND, "there is no index \"%.*s\"",
+                     (int)(name.len < 100 ? name.len : 100), name.ptr);
+        lh_http_answer_error(call, &error);
+        return;
+    }
+    if (lh__gateway_durability(gateway, call, &durability, &error) != LH_OK) {
+        lh_http_answer_error(call, &error);
+        return;
+    }
+    struct lh_query *query = make_query(gateway, call);
+    if (query == NULL)
+        return;
+    memcpy(query->index_name, name.ptr, name.len);
+    query->durability = durability;
+    query->format = LH_QUERY_JSON;
+    lh_counter_set(&query->deadline_ns, query->started_ns + IMPORT_NS_MAX);
+    query->body = lh_http_call_take_body(call);
+    query->body_bytes = query->body.len;
+    start(gateway->queryd, query);
+}
+
+void lh_handle_sql_progress(struct lh_http_call *call, void *context)
+{
+    const struct lh_queryd *queryd = ((struct lh_gateway *)context)->queryd;
+    const struct lh_query *query = find(queryd, lh_http_call_param(call, 0));
+    struct lh_buf body = LH_BUF_EMPTY;
+    if (query == NULL) {
+        refuse(call, LH_QUERY_NOT_FOUND, "no query of this id runs");
+        return;
+    }
+    const char *state = query->is_complete ? "sending" : "running";
+    lh_buf_printf(
+        &body, "{\"query_id\":\"%s\",\"state\":\"%s\",\"rows\":%" PRIu64 ",\"elapsed_ms\":%.3f}\n",
+        query->id, query->worker == NULL && !query->is_complete ? "waiting" : state,
+        lh_counter_get(&query->rows_done), (double)(lh_clock_ns() - query->started_ns) / 1e6);
+    lh_http_answer(call, 200, "application/json", &body);
 }
 
 void lh_handle_sql_cancel(struct lh_http_call *call, void *context)

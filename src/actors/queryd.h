@@ -44,6 +44,8 @@ void lh_queryd_deinit(struct lh_queryd *queryd);
 void lh_handle_sql(struct lh_http_call *call, void *context);
 void lh_handle_sql_text(struct lh_http_call *call, void *context);
 void lh_handle_sql_cancel(struct lh_http_call *call, void *context);
+void lh_handle_sql_progress(struct lh_http_call *call, void *context);
+void lh_handle_import(struct lh_http_call *call, void *context);
 
 /* A piece has come. */
 void lh_queryd_on_piece(struct lh_queryd *queryd, struct lh_query_piece *piece);

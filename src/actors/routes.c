@@ -80,6 +80,14 @@
     "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
     "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
     ",\"timeout_ms\":" INTEGER "}}"
+#define IMPORTED                                                                                \
+    "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"rows\":" INTEGER \
+    ",\"added\":" INTEGER ",\"updated\":" INTEGER ",\"elapsed_ms\":{\"type\":\"number\"}}}"
+#define PROGRESS                                                                                   \
+    "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"state\":{\"enum\":" \
+    "["                                                                                            \
+    "\"waiting\",\"running\",\"sending\"]},\"rows\":" INTEGER                                      \
+    ",\"elapsed_ms\":{\"type\":\"number\"}}}"
 #define ROWS                                                                                 \
     "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"columns\":{"  \
     "\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":"  \
@@ -321,6 +329,29 @@ const struct lh_route lh_routes[] = {
      .summary = "Run the SELECT in q",
      .response_json = ROWS,
      .query = "q",
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/vectors/index/{name}/import",
+     .services = QUERYD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_INDEX,
+     .handle = lh_handle_import,
+     .operation = "importRows",
+     .summary = "Add the rows of a SELECT of id, vector and metadata",
+     .request_json = SQL,
+     .response_json = IMPORTED,
+     .query = "durability",
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/sql/{query_id}",
+     .services = QUERYD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_ALL,
+     .handle = lh_handle_sql_progress,
+     .operation = "queryProgress",
+     .summary = "How far a query or an import is",
+     .response_json = PROGRESS,
      .success = 200},
     {.method = LH_HTTP_DELETE,
      .pattern = "/sql/{query_id}",

@@ -1,5 +1,8 @@
 /* The interface in a build without DuckDB (see CMakeLists.txt): every call says how to get it. */
 #include "sql/ingest.h"
+#include "sql/items.h"
+#include "sql/sql.h"
+#include "sql/vectors.h"
 
 static enum lh_status absent(struct lh_error *error)
 {
@@ -95,6 +98,17 @@ void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *o
 {
 }
 
+void lh_sql_session_set_vectors(struct lh_sql_session *session,
+                                const struct lh_sql_vectors *vectors)
+{
+}
+
+enum lh_status lh_sql_find_item_columns(const struct lh_sql_query *query,
+                                        struct lh_sql_item_columns *columns, struct lh_error *error)
+{
+    return absent(error);
+}
+
 enum lh_status lh_ingest_create(struct lh_sql *sql, struct lh_ingest **ingest,
                                 struct lh_error *error)
 {
@@ -127,4 +141,11 @@ void lh_ingest_interrupt(struct lh_ingest *ingest)
 
 void lh_ingest_resume(struct lh_ingest *ingest)
 {
+}
+
+enum lh_status lh_sql_append_item(struct lh_sql_query *query,
+                                  const struct lh_sql_item_columns *columns, uint64_t row,
+                                  struct lh_buf *out, struct lh_error *error)
+{
+    return absent(error);
 }

@@ -6,12 +6,27 @@
 /* NULL: it is an object, or there is no memory. */
 static duckdb_value make_value(struct lh_json json);
 
-/* A list takes the type of its first element that is not null; the others are cast to it. */
+/* The type that the elements have in common: that of the first one that is not null, and among
+ * integers and doubles, double. The value's own: not to be destroyed. NULL: all are null. */
+static duckdb_logical_type common_type(duckdb_value *values, uint32_t count)
+{
+    duckdb_logical_type common = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (duckdb_is_null_value(values[i]))
+            continue;
+        duckdb_logical_type type = duckdb_get_value_type(values[i]);
+        bool is_double = duckdb_get_type_id(type) == DUCKDB_TYPE_DOUBLE;
+        if (common == NULL || (is_double && duckdb_get_type_id(common) == DUCKDB_TYPE_BIGINT))
+            common = type;
+    }
+    return common;
+}
+
+/* The elements are cast to the type that they have in common. */
 static duckdb_value make_list(struct lh_json json)
 {
     uint32_t count = lh_json_count(json);
     duckdb_value *values = calloc(count > 0 ? count : 1, sizeof *values);
-    duckdb_logical_type type = NULL;
     duckdb_value list = NULL;
     struct lh_json element;
     uint32_t made = 0;
@@ -23,9 +38,7 @@ static duckdb_value make_list(struct lh_json json)
             goto done;
         made++;
     }
-    for (uint32_t i = 0; i < made && type == NULL; i++)
-        if (!duckdb_is_null_value(values[i]))
-            type = duckdb_get_value_type(values[i]); /* the value's own: not to be destroyed */
+    duckdb_logical_type type = common_type(values, made);
     duckdb_logical_type none = duckdb_create_logical_type(DUCKDB_TYPE_SQLNULL);
     list = duckdb_create_list_value(type != NULL ? type : none, values, count);
     duckdb_destroy_logical_type(&none);
