@@ -125,7 +125,8 @@ enum lh_status lh__peer_upload(struct lh_peer *peer, const char *name, struct lh
         goto done;
     lh_lhv1_envelope_deinit(&envelope);
     lh__peer_path("put", name, path);
-    status = lh_http_client_put(peer->client, path, &source, &answer, ANSWER_BYTES_MAX, error);
+    status =
+        lh_http_client_put(peer->client, path, &source, NULL, &answer, ANSWER_BYTES_MAX, error);
     if (status == LH_NOT_FOUND || status == LH_CORRUPT)
         status = LH_IO; /* the route is not there; that is not the file's fault */
     if (status == LH_OK)

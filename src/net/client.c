@@ -33,7 +33,9 @@ struct call {
     uint64_t sent;
     const struct lh_http_ask *ask; /* NULL: only 200 counts */
     struct lh_http_told *told;
+    const char *content_type; /* NULL: none is sent */
     const struct lh_http_sink *sink;
+    bool is_head;
     enum lh_status status; /* of source, sink or cancellation */
     struct lh_error *error;
 };
@@ -174,6 +176,9 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
         curl_easy_setopt(curl, CURLOPT_READDATA, call);
         curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, seek_body);
         curl_easy_setopt(curl, CURLOPT_SEEKDATA, call);
+    } else if (call->is_head) {
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+        curl_easy_setopt(curl, CURLOPT_FILETIME, 1L);
     } else {
         set_up_ask(curl, call->ask);
         curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, call->method);
@@ -194,6 +199,22 @@ static enum lh_status refuse(struct call *call, CURLcode code)
     return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path, detail);
 }
 
+/* What a whole answer that was not the one hoped for means. */
+static enum lh_status status_of(long http)
+{
+    switch (http) {
+    case 404:
+        return LH_NOT_FOUND;
+    case 429:
+    case 503:
+        return LH_OVERLOADED;
+    case 507:
+        return LH_NO_SPACE;
+    default:
+        return LH_IO;
+    }
+}
+
 /* Takes `headers`, which may be NULL; NULL: no memory. */
 static struct curl_slist *add_header(struct curl_slist *headers, const char *line)
 {
@@ -204,14 +225,16 @@ static struct curl_slist *add_header(struct curl_slist *headers, const char *lin
 }
 
 /* NULL: no memory. */
-static struct curl_slist *make_headers(const struct lh_http_ask *ask)
+static struct curl_slist *make_headers(const struct call *call)
 {
-    char type[128];
+    const struct lh_http_ask *ask = call->ask;
+    const char *type = ask != NULL ? ask->content_type : call->content_type;
+    char line[300];
     /* Without it, libcurl waits a second for leave to send a body. */
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
-    if (ask != NULL && ask->content_type != NULL) {
-        snprintf(type, sizeof type, "Content-Type: %s", ask->content_type);
-        headers = add_header(headers, type);
+    if (type != NULL) {
+        snprintf(line, sizeof line, "Content-Type: %s", type);
+        headers = add_header(headers, line);
     }
     if (ask != NULL && ask->header != NULL)
         headers = add_header(headers, ask->header);
@@ -222,7 +245,7 @@ static enum lh_status perform(struct call *call, long timeout_s)
 {
     struct lh_http_client *client = call->client;
     struct lh_buf url = LH_BUF_EMPTY;
-    struct curl_slist *headers = make_headers(call->ask);
+    struct curl_slist *headers = make_headers(call);
     CURLcode code = CURLE_OUT_OF_MEMORY;
     long http = 0;
     lh_buf_printf(&url, "%s%s", client->url, call->path);
@@ -247,11 +270,9 @@ static enum lh_status perform(struct call *call, long timeout_s)
         call->told->length = length > 0 ? (uint64_t)length : 0;
         return LH_OK;
     }
-    if (http == 404)
-        return lh_error_set(call->error, LH_NOT_FOUND, "%s %.80s: 404", call->method, call->path);
     if (http != 200 && !(http == 204 && call->source == NULL && call->sink == NULL))
-        return lh_error_set(call->error, LH_IO, "%s %.80s: answered %ld", call->method, call->path,
-                            http);
+        return lh_error_set(call->error, status_of(http), "%s %.80s: answered %ld", call->method,
+                            call->path, http);
     return LH_OK;
 }
 
@@ -276,8 +297,8 @@ static enum lh_status take_short(struct lh_str bytes, void *arg, struct lh_error
 /* ---- the calls ---- */
 
 enum lh_status lh_http_client_put(struct lh_http_client *client, const char *path,
-                                  const struct lh_http_source *source, struct lh_buf *answer,
-                                  size_t answer_max, struct lh_error *error)
+                                  const struct lh_http_source *source, const char *content_type,
+                                  struct lh_buf *answer, size_t answer_max, struct lh_error *error)
 {
     struct short_answer to = {answer, answer_max};
     struct lh_http_sink sink = {take_short, &to};
@@ -285,6 +306,7 @@ enum lh_status lh_http_client_put(struct lh_http_client *client, const char *pat
                         .method = "PUT",
                         .path = path,
                         .source = source,
+                        .content_type = content_type,
                         .sink = &sink,
                         .error = error};
     return perform(&call, 0);
@@ -307,6 +329,40 @@ enum lh_status lh_http_client_get_short(struct lh_http_client *client, const cha
     struct call call = {
         .client = client, .method = "GET", .path = path, .sink = &sink, .error = error};
     return perform(&call, SHORT_CALL_S);
+}
+
+/* A header's value; empty when it has none. */
+static const char *header_of(CURL *curl, const char *name)
+{
+    struct curl_header *header;
+    return curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ? header->value
+                                                                                   : "";
+}
+
+enum lh_status lh_http_client_head(struct lh_http_client *client, const char *path,
+                                   struct lh_http_client_head *head, struct lh_error *error)
+{
+    struct call call = {
+        .client = client, .method = "HEAD", .path = path, .is_head = true, .error = error};
+    curl_off_t length = -1;
+    curl_off_t modified_s = -1;
+    enum lh_status status = perform(&call, SHORT_CALL_S);
+    if (status != LH_OK)
+        return status;
+    curl_easy_getinfo(client->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    curl_easy_getinfo(client->curl, CURLINFO_FILETIME_T, &modified_s);
+    if (length < 0)
+        return lh_error_set(error, LH_IO, "HEAD %.80s: the answer has no length", path);
+    const char *etag = header_of(client->curl, "ETag");
+    size_t etag_len = strlen(etag);
+    *head = (struct lh_http_client_head){.length = (uint64_t)length,
+                                         .modified_ms =
+                                             modified_s > 0 ? (uint64_t)modified_s * 1000 : 0};
+    if (etag_len >= 2 && etag[0] == '"' && etag[etag_len - 1] == '"')
+        snprintf(head->etag, sizeof head->etag, "%.*s", (int)etag_len - 2, etag + 1);
+    snprintf(head->content_type, sizeof head->content_type, "%s",
+             header_of(client->curl, "Content-Type"));
+    return LH_OK;
 }
 
 enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,

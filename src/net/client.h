@@ -44,14 +44,15 @@ LH_MUST_USE enum lh_status lh_http_client_create(const struct lh_http_client_opt
 void lh_http_client_destroy(struct lh_http_client *client);
 
 /* `path` begins with a slash and is escaped. These return LH_OK when the answer was 200 (a DELETE's
- * may be 204), LH_NOT_FOUND when it was 404, LH_CLOSED when it was cancelled, what source or sink
- * returned, and else LH_IO; `error` then says what was called and why it failed. */
+ * may be 204), LH_NOT_FOUND when it was 404, LH_OVERLOADED for 429 and 503, LH_NO_SPACE for 507,
+ * LH_CLOSED when it was cancelled, what source or sink returned, and else LH_IO; `error` then says
+ * what was called and why it failed. */
 
-/* The answer's body goes to `answer`, up to `answer_max` bytes. */
+/* The answer's body goes to `answer`, up to `answer_max` bytes. `content_type` may be NULL. */
 LH_MUST_USE enum lh_status lh_http_client_put(struct lh_http_client *client, const char *path,
                                               const struct lh_http_source *source,
-                                              struct lh_buf *answer, size_t answer_max,
-                                              struct lh_error *error);
+                                              const char *content_type, struct lh_buf *answer,
+                                              size_t answer_max, struct lh_error *error);
 LH_MUST_USE enum lh_status lh_http_client_get(struct lh_http_client *client, const char *path,
                                               const struct lh_http_sink *sink,
                                               struct lh_error *error);
@@ -59,6 +60,16 @@ LH_MUST_USE enum lh_status lh_http_client_get(struct lh_http_client *client, con
 LH_MUST_USE enum lh_status lh_http_client_get_short(struct lh_http_client *client, const char *path,
                                                     struct lh_buf *answer, size_t answer_max,
                                                     struct lh_error *error);
+/* What the header of an answer says of its body; texts are cut to their room. */
+struct lh_http_client_head {
+    uint64_t length;
+    uint64_t modified_ms; /* 0: it does not say */
+    char etag[80];        /* without quotes; empty: it has none, or a weak one */
+    char content_type[256];
+};
+LH_MUST_USE enum lh_status lh_http_client_head(struct lh_http_client *client, const char *path,
+                                               struct lh_http_client_head *head,
+                                               struct lh_error *error);
 LH_MUST_USE enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *path,
                                                  struct lh_error *error);
 
