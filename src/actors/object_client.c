@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-#define PAGES_MAX 100000u /* of a list that comes from another process */
+#define PAGES_MAX 10000u /* of a list that comes from another process */
 
 static bool never(void *arg)
 {

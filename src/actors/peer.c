@@ -1,9 +1,9 @@
 /* The peer's thread: which object is next, and what a failure means.
  *
- * It blocks in libcurl and in reads and writes of files of its own, so nobody waits for it: vectord
- * sends notes and goes on. One call at a time; of an index, only the latest wish counts. Invariant:
- * a tombstone is removed only when the peer has deleted the object since it was made, or has a
- * newer file in its place. */
+ * It blocks in calls to the peer and in reads and writes of files of its own, so nobody waits for
+ * it: vectord sends notes and goes on. One call at a time; of an index, only the latest wish
+ * counts. Invariant: a tombstone is removed only when the peer has deleted the object since it was
+ * made, or has a newer file in its place. */
 #include "actors/peer.h"
 
 #include "base/clock.h"
@@ -15,9 +15,10 @@
 #define NANOS_A_MS 1000000ull
 #define NEVER      LH_ACTOR_FOR_EVER
 
-void lh__peer_path(const char *verb, const char *name, char path[LH_NAME_BYTES_MAX + 64])
+struct lh_str lh__peer_key(const char *name, char text[LH_NAME_BYTES_MAX + 64])
 {
-    snprintf(path, LH_NAME_BYTES_MAX + 64, "/v1/storage/%s/" LH_LHV1_FOLDER "/%s.lhv1", verb, name);
+    int len = snprintf(text, LH_NAME_BYTES_MAX + 64, LH_LHV1_FOLDER "/%s.lhv1", name);
+    return (struct lh_str){text, (size_t)len};
 }
 
 /* ---- tasks ---- */
@@ -187,11 +188,11 @@ static void check(struct lh_peer *peer, struct lh_peer_task *task)
 
 static void delete_object(struct lh_peer *peer, struct lh_peer_task *task)
 {
-    char path[LH_NAME_BYTES_MAX + 64];
+    char text[LH_NAME_BYTES_MAX + 64];
     struct lh_error error;
-    lh__peer_path("delete", task->name, path);
-    enum lh_status status = lh_http_client_delete(peer->client, path, &error);
-    if (status == LH_OK || status == LH_NOT_FOUND) {
+    struct lh_str key = lh__peer_key(task->name, text);
+    enum lh_status status = lh_object_client_delete(peer->objects, key, &error);
+    if (status == LH_OK) {
         note_success(peer, &task->retry, task->name);
         remove_tombstones(peer, task);
         task->want = LH_PEER_NOTHING;
@@ -475,9 +476,10 @@ enum lh_status lh_peer_init(struct lh_peer *peer, const struct lh_peer_options *
     struct folder folder = {.peer = peer};
     *peer = (struct lh_peer){.options = *options, .is_list_due = true, .random = lh_clock_ns() | 1};
     lh_actor_init(&peer->actor, "peer", run, peer);
-    struct lh_http_client_options client = {
-        .url = options->url, .token = options->token, .is_cancelled = is_cancelled, .arg = peer};
-    enum lh_status status = lh_http_client_create(&client, &peer->client, error);
+    struct lh_object_client_options objects = options->objects;
+    objects.is_cancelled = is_cancelled;
+    objects.arg = peer;
+    enum lh_status status = lh_object_client_create(&objects, &peer->objects, error);
     int rc = status == LH_OK ? lh_disk_list(options->disk, LH_LHV1_FOLDER, take_entry, &folder) : 0;
     if (rc != 0)
         status = lh_error_sys(error, LH_DISK_FAILED, -rc, "listing %s", LH_LHV1_FOLDER);
@@ -502,7 +504,7 @@ void lh_peer_deinit(struct lh_peer *peer)
         peer->tasks = task->next;
         free_task(task);
     }
-    lh_http_client_destroy(peer->client);
+    lh_object_client_destroy(peer->objects);
     lh_disk_destroy(peer->options.disk);
     lh_actor_deinit(&peer->actor);
 }

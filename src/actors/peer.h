@@ -1,5 +1,6 @@
 /* The storaged peer's actor: keeps a copy of every index's file in another process's object store,
- * as "_vectors/<name>.lhv1", and brings back what is there and not here.
+ * as "_vectors/<name>.lhv1", and brings back what is there and not here. The store may also be this
+ * process's own.
  *
  * What is here wins: a file of the peer is wanted only when vectord knows no index of its name, and
  * nothing here waits for the peer. Whatever fails is tried again with backoff and jitter, for each
@@ -7,13 +8,12 @@
 #ifndef LH_ACTORS_PEER_H
 #define LH_ACTORS_PEER_H
 
+#include "actors/object_client.h"
 #include "actors/persister.h"
 #include "base/metrics.h"
-#include "net/client.h"
 
 struct lh_peer_options {
-    struct lh_str url;
-    const char *token;    /* sent to it; NULL: none. Copied */
+    struct lh_object_client_options objects; /* where it is; who cancels is the peer's own */
     struct lh_disk *disk; /* vectord.data_dir, a view of its own; taken on success */
     const struct lh_log *log;
     struct lh_actor *vectord;
@@ -56,7 +56,7 @@ struct lh_peer_task {
 struct lh_peer {
     struct lh_actor actor;
     struct lh_peer_options options;
-    struct lh_http_client *client;
+    struct lh_object_client *objects;
     struct lh_peer_task *tasks;
     struct lh_peer_retry list;
     bool is_list_due;    /* what the peer has is not known, or some of it is still to be had */
@@ -74,10 +74,10 @@ void lh_peer_deinit(struct lh_peer *peer);
 
 /* ---- between the files of the peer ---- */
 
-/* The path of the call `verb` for an index's object. */
-void lh__peer_path(const char *verb, const char *name, char path[LH_NAME_BYTES_MAX + 64]);
+/* The key of an index's object, in `text`. */
+struct lh_str lh__peer_key(const char *name, char text[LH_NAME_BYTES_MAX + 64]);
 
-/* Reads every page of the peer's list into a LISTED note. */
+/* Reads the peer's list into a LISTED note. */
 LH_MUST_USE enum lh_status lh__peer_list(struct lh_peer *peer, struct lh_peer_note *note,
                                          struct lh_error *error);
 

@@ -1,19 +1,18 @@
-/* One object up or down. Runs on the peer's thread, which blocks here in libcurl and in files.
+/* One object up or down. Runs on the peer's thread, which blocks here in calls to the peer and
+ * in files.
  *
  * A file is opened once and then read: a checkpoint that is renamed over it meanwhile is another
  * file. What goes up was checked just before, so that a damaged disk does not spoil a good copy;
  * what comes down is checked before it gets a name that counts. */
 #include "actors/peer.h"
 
-#include "ext/json_read.h"
 #include "store/lhv1_check.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ANSWER_BYTES_MAX (64u << 10)
-#define COMPARE_BYTES    (64u << 10)
+#define COMPARE_BYTES (64u << 10)
 
 /* ---- files ---- */
 
@@ -90,31 +89,10 @@ static enum lh_status read_local(uint64_t offset, void *to, size_t len, void *ar
 
 /* ---- up ---- */
 
-/* What the peer has kept, by its own account. */
-static enum lh_status check_answer(struct lh_str text, uint64_t bytes, struct lh_error *error)
-{
-    struct lh_json_doc *doc;
-    struct lh_json root;
-    struct lh_error reason;
-    uint64_t size;
-    if (lh_json_doc_create(text, &doc, &root, &reason) != LH_OK)
-        return lh_error_set(error, LH_IO, "PUT: the answer is not JSON: %.100s", reason.text);
-    bool has_size = lh_json_get_u64(root, "size", &size);
-    lh_json_doc_destroy(doc);
-    if (!has_size)
-        return lh_error_set(error, LH_IO, "PUT: the answer has no size");
-    if (size != bytes)
-        return lh_error_set(error, LH_IO,
-                            "PUT: the answer says %" PRIu64 " bytes, the file has %" PRIu64, size,
-                            bytes);
-    return LH_OK;
-}
-
 enum lh_status lh__peer_upload(struct lh_peer *peer, const char *name, struct lh_error *error)
 {
-    char path[LH_NAME_BYTES_MAX + 64];
+    char key[LH_NAME_BYTES_MAX + 64];
     struct lh_lhv1_envelope envelope;
-    struct lh_buf answer = LH_BUF_EMPTY;
     struct local local;
     enum lh_status status = open_local(peer, name, &local, error);
     if (status != LH_OK)
@@ -124,20 +102,26 @@ enum lh_status lh__peer_upload(struct lh_peer *peer, const char *name, struct lh
     if (status != LH_OK)
         goto done;
     lh_lhv1_envelope_deinit(&envelope);
-    lh__peer_path("put", name, path);
     status =
-        lh_http_client_put(peer->client, path, &source, NULL, &answer, ANSWER_BYTES_MAX, error);
+        lh_object_client_put(peer->objects, lh__peer_key(name, key), &source, NULL, NULL, error);
     if (status == LH_NOT_FOUND || status == LH_CORRUPT)
-        status = LH_IO; /* the route is not there; that is not the file's fault */
-    if (status == LH_OK)
-        status = check_answer(lh_buf_str(&answer), local.bytes, error);
+        status = LH_IO; /* that is not the file's fault */
 done:
-    lh_buf_deinit(&answer);
     lh_disk_close(local.disk, local.file);
     return status;
 }
 
 /* ---- is it the same? ---- */
+
+/* LH_NOT_FOUND: there is no object. */
+static enum lh_status get_object(struct lh_peer *peer, const char *name,
+                                 const struct lh_http_sink *sink, struct lh_error *error)
+{
+    char key[LH_NAME_BYTES_MAX + 64];
+    enum lh_status status =
+        lh_object_client_get(peer->objects, lh__peer_key(name, key), sink, error);
+    return status == LH_KEY_NOT_FOUND ? LH_NOT_FOUND : status;
+}
 
 struct comparison {
     struct local local;
@@ -175,7 +159,6 @@ static enum lh_status compare_bytes(struct lh_str bytes, void *arg, struct lh_er
 enum lh_status lh__peer_compare(struct lh_peer *peer, const char *name, bool *is_same,
                                 struct lh_error *error)
 {
-    char path[LH_NAME_BYTES_MAX + 64];
     struct lh_lhv1_envelope envelope;
     struct comparison *comparison = calloc(1, sizeof *comparison);
     if (comparison == NULL)
@@ -189,8 +172,7 @@ enum lh_status lh__peer_compare(struct lh_peer *peer, const char *name, bool *is
     if (status == LH_OK) {
         comparison->until = envelope.version == 1 ? local->bytes : envelope.bytes;
         lh_lhv1_envelope_deinit(&envelope);
-        lh__peer_path("get", name, path);
-        status = lh_http_client_get(peer->client, path, &sink, error);
+        status = get_object(peer, name, &sink, error);
         bool is_known = comparison->differs || comparison->at == comparison->until;
         /* A body that ended early is another file. */
         *is_same = !comparison->differs && comparison->at == comparison->until;
@@ -233,7 +215,6 @@ static enum lh_status take_bytes(struct lh_str bytes, void *arg, struct lh_error
 static enum lh_status fetch(struct incoming *incoming, struct lh_found_file *found,
                             struct lh_error *error)
 {
-    char path[LH_NAME_BYTES_MAX + 64];
     struct lh_peer *peer = incoming->peer;
     struct lh_http_sink sink = {.write = take_bytes, .arg = incoming};
     int rc = 0;
@@ -244,8 +225,7 @@ static enum lh_status fetch(struct incoming *incoming, struct lh_found_file *fou
     if (rc != 0)
         return lh_error_sys(error, lh_disk_status(rc), -rc, "room for its %" PRIu64 " bytes",
                             incoming->listed_bytes);
-    lh__peer_path("get", found->name, path);
-    enum lh_status status = lh_http_client_get(peer->client, path, &sink, error);
+    enum lh_status status = get_object(peer, found->name, &sink, error);
     if (status != LH_OK)
         return status;
     if (incoming->bytes != incoming->listed_bytes)

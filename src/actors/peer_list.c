@@ -1,19 +1,13 @@
-/* What the peer says it has, page by page. Runs on the peer's thread.
+/* What the peer says it has. Runs on the peer's thread.
  *
- * Nothing of an answer is believed: each member has the type that it must have, and pages, objects
- * and time have limits. Keys that are no index's are left alone. */
+ * Objects and time have limits. Keys that are no index's are left alone. */
 #include "actors/peer.h"
 
 #include "base/clock.h"
-#include "ext/json_read.h"
-#include <inttypes.h>
 #include <stdlib.h>
 
-#define PAGE_BYTES_MAX (4u << 20)
-#define PAGE_OBJECTS   1000u
-#define PAGES_MAX      1000u
-#define LIST_NS        30000000000ull /* for all pages */
-#define SUFFIX         ".lhv1"
+#define LIST_NS 30000000000ull /* for all pages */
+#define SUFFIX  ".lhv1"
 
 /* The index's name in an object's key; empty: it is none. */
 static struct lh_str name_of(struct lh_str key)
@@ -46,64 +40,20 @@ static enum lh_status take_object(struct lh_peer_note *note, struct lh_str name,
     return LH_OK;
 }
 
-static enum lh_status take_objects(struct lh_peer_note *note, struct lh_json root,
-                                   struct lh_error *error)
-{
-    struct lh_json objects;
-    struct lh_json object;
-    struct lh_str key;
-    uint64_t bytes;
-    uint32_t at = 0;
-    enum lh_status status = LH_OK;
-    if (!lh_json_get(root, "objects", &objects))
-        return lh_error_set(error, LH_CORRUPT, "the list has no objects");
-    struct lh_json_iter iter = lh_json_elements(objects);
-    while (status == LH_OK && lh_json_next(&iter, &object)) {
-        if (!lh_json_get_str(object, "Key", &key))
-            return lh_error_set(error, LH_CORRUPT, "the list: objects[%u].Key is no string", at);
-        if (!lh_json_get_u64(object, "Size", &bytes))
-            return lh_error_set(error, LH_CORRUPT, "the list: objects[%u].Size is no number", at);
-        struct lh_str name = name_of(key);
-        if (name.len > 0)
-            status = take_object(note, name, bytes, error);
-        at++;
-    }
-    return status;
-}
+struct listing {
+    struct lh_peer_note *note;
+    uint64_t deadline_ns;
+};
 
-static bool is_truncated(struct lh_json root)
+static enum lh_status take_listed(const struct lh_object_listed *listed, void *arg,
+                                  struct lh_error *error)
 {
-    struct lh_buf text = LH_BUF_EMPTY;
-    struct lh_json value;
-    if (lh_json_get(root, "truncated", &value))
-        lh_json_append(&text, value);
-    bool is_true = lh_str_eq(lh_buf_str(&text), LH_STR("true"));
-    lh_buf_deinit(&text);
-    return is_true;
-}
-
-/* `cursor` becomes that of the next page; empty: this was the last. */
-static enum lh_status take_page(struct lh_peer_note *note, struct lh_str text,
-                                struct lh_buf *cursor, struct lh_error *error)
-{
-    struct lh_json_doc *doc;
-    struct lh_json root;
-    struct lh_str next = {0};
-    struct lh_error reason;
-    if (lh_json_doc_create(text, &doc, &root, &reason) != LH_OK)
-        return lh_error_set(error, LH_CORRUPT, "the list is not JSON: %.100s", reason.text);
-    enum lh_status status = take_objects(note, root, error);
-    (void)lh_json_get_str(root, "next_cursor", &next); /* of the last page: none */
-    if (status == LH_OK && next.len > 0 && lh_str_eq(next, lh_buf_str(cursor)))
-        status = lh_error_set(error, LH_CORRUPT, "the list: next_cursor is the page's own");
-    if (status == LH_OK && next.len == 0 && is_truncated(root))
-        status = lh_error_set(error, LH_CORRUPT, "the list is truncated and has no next_cursor");
-    cursor->len = 0;
-    lh_buf_append_str(cursor, next);
-    if (status == LH_OK && lh_buf_failed(cursor))
-        status = lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the list");
-    lh_json_doc_destroy(doc);
-    return status;
+    const struct listing *listing = arg;
+    struct lh_str name = name_of(listed->key);
+    if (lh_clock_ns() > listing->deadline_ns)
+        return lh_error_set(error, LH_IO, "the list has no end after %llu s",
+                            LIST_NS / 1000000000ull);
+    return name.len > 0 ? take_object(listing->note, name, listed->size, error) : LH_OK;
 }
 
 static int compare_objects(const void *a, const void *b)
@@ -130,32 +80,9 @@ static void tidy_objects(struct lh_peer_note *note)
 enum lh_status lh__peer_list(struct lh_peer *peer, struct lh_peer_note *note,
                              struct lh_error *error)
 {
-    struct lh_buf path = LH_BUF_EMPTY;
-    struct lh_buf page = LH_BUF_EMPTY;
-    struct lh_buf cursor = LH_BUF_EMPTY;
-    enum lh_status status = LH_OK;
-    uint64_t deadline = lh_clock_ns() + LIST_NS;
-    uint32_t pages = 0;
-    do {
-        path.len = page.len = 0;
-        lh_buf_printf(&path, "/v1/storage/list?prefix=" LH_LHV1_FOLDER "/&limit=%u", PAGE_OBJECTS);
-        if (cursor.len > 0) {
-            lh_buf_append_str(&path, LH_STR("&cursor="));
-            lh_http_escape(&path, lh_buf_str(&cursor));
-        }
-        lh_buf_append_char(&path, '\0');
-        if (lh_buf_failed(&path))
-            status = lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the list");
-        else if (pages++ == PAGES_MAX || lh_clock_ns() > deadline)
-            status = lh_error_set(error, LH_IO, "the list has no end after %u pages", pages - 1);
-        if (status == LH_OK)
-            status = lh_http_client_get_short(peer->client, path.ptr, &page, PAGE_BYTES_MAX, error);
-        if (status == LH_OK)
-            status = take_page(note, lh_buf_str(&page), &cursor, error);
-    } while (status == LH_OK && cursor.len > 0);
+    struct listing listing = {.note = note, .deadline_ns = lh_clock_ns() + LIST_NS};
+    enum lh_status status = lh_object_client_list(peer->objects, LH_STR(LH_LHV1_FOLDER "/"),
+                                                  take_listed, &listing, error);
     tidy_objects(note);
-    lh_buf_deinit(&path);
-    lh_buf_deinit(&page);
-    lh_buf_deinit(&cursor);
     return status;
 }

@@ -124,18 +124,41 @@ static unsigned durability_of(const struct lh_config *config)
     return choice(config, "vectord.durability", names);
 }
 
+enum lh_status lh_server_objects(const struct lh_server *server, const struct lh_config *config,
+                                 const char *url_key, struct lh_object_client_options *options,
+                                 struct lh_error *error)
+{
+    const struct lh_secrets *secrets = server->access.secrets;
+    struct lh_str url = lh_config_string(config, url_key);
+    bool is_here = lh_services_find(&server->services, LH_HTTP_STORAGED)->is_here;
+    bool is_own = is_here && (url.len == 0 || lh_services_is_own_url(config, "storaged.bind", url));
+    *options = (struct lh_object_client_options){0};
+    if (is_own) {
+        options->storaged = server->gateway.storaged;
+        if (options->storaged != NULL || url.len == 0)
+            return LH_OK;
+        lh_error_set(error, LH_CONFIG,
+                     "it is this server's own, which keeps no objects without storaged.root");
+        lh_config_blame(config, url_key, error);
+        return LH_CONFIG;
+    }
+    options->url = url;
+    options->token = secrets != NULL ? secrets->peer_token : NULL;
+    return LH_OK;
+}
+
 /* The storaged peer's actor sees the same folder through a disk of its own. */
 static enum lh_status make_peer(struct lh_server *server, const struct lh_config *config,
                                 const char *data_dir, struct lh_error *error)
 {
-    struct lh_secrets *secrets = server->access.secrets;
-    struct lh_peer_options options = {.url = lh_config_string(config, "vectord.storaged_url"),
-                                      .token = secrets != NULL ? secrets->peer_token : NULL,
-                                      .log = &server->log,
-                                      .vectord = &server->vectord.actor};
-    if (options.url.len == 0)
+    struct lh_str url = lh_config_string(config, "vectord.storaged_url");
+    struct lh_peer_options options = {.log = &server->log, .vectord = &server->vectord.actor};
+    if (url.len == 0)
         return LH_OK;
-    enum lh_status status = lh_disk_open_plain(data_dir, &options.disk, error);
+    enum lh_status status =
+        lh_server_objects(server, config, "vectord.storaged_url", &options.objects, error);
+    if (status == LH_OK)
+        status = lh_disk_open_plain(data_dir, &options.disk, error);
     if (status != LH_OK)
         return status;
     status = lh_peer_init(&server->peer, &options, error);
@@ -144,7 +167,8 @@ static enum lh_status make_peer(struct lh_server *server, const struct lh_config
         lh_disk_destroy(options.disk);
     else
         lh_log_line(&server->log, LH_LOG_INFO, "storaged peer",
-                    LH_LOG_STR("vectord.storaged_url", options.url),
+                    LH_LOG_STR("vectord.storaged_url", url),
+                    LH_LOG_TEXT("by", options.objects.storaged != NULL ? "messages" : "HTTP"),
                     LH_LOG_TEXT("data_dir", data_dir));
     return status;
 }
@@ -198,7 +222,18 @@ static enum lh_status open_s3(struct lh_server *server, const struct lh_config *
     server->has_s3 = status == LH_OK;
     if (status != LH_OK)
         return status;
+    server->gateway.storaged = &server->storaged_s3.actor;
+    server->gateway.s3_metrics = &server->storaged_s3.metrics;
     return listen_on(server, config, LH_HTTP_STORAGED, error);
+}
+
+static bool is_on_s3(const struct lh_config *config)
+{
+    struct lh_str backend = lh_config_string(config, "storaged.backend");
+    if (!lh_str_eq(backend, LH_STR("auto")))
+        return lh_str_eq(backend, LH_STR("s3"));
+    return lh_config_string(config, "storaged.root").len == 0 &&
+           lh_config_string(config, "s3.bucket").len > 0;
 }
 
 /* Opens storaged.root; nothing when there is none. */
@@ -213,7 +248,7 @@ static enum lh_status open_storaged(struct lh_server *server, const struct lh_co
     char path[4096];
     char note[160];
     struct lh_storaged_options options = {.root = path, .log = &server->log};
-    if (lh_str_eq(lh_config_string(config, "storaged.backend"), LH_STR("s3")))
+    if (is_on_s3(config))
         return open_s3(server, config, error);
     if (folder.len == 0)
         return LH_OK;
@@ -236,6 +271,8 @@ static enum lh_status open_storaged(struct lh_server *server, const struct lh_co
         lh_disk_destroy(options.disk);
         return status;
     }
+    server->gateway.storaged = &server->storaged.actor;
+    server->gateway.storaged_metrics = &server->storaged.metrics;
     lh_log_line(&server->log, note[0] == '\0' ? LH_LOG_INFO : LH_LOG_WARN, "object store opened",
                 LH_LOG_TEXT("storaged.root", path), LH_LOG_TEXT("io", lh_disk_name(options.disk)),
                 LH_LOG_TEXT("note", note));
@@ -317,14 +354,6 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
     server->gateway.queryd = server->has_queryd ? &server->queryd : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
-    if (server->has_storaged) {
-        server->gateway.storaged = &server->storaged.actor;
-        server->gateway.storaged_metrics = &server->storaged.metrics;
-    }
-    if (server->has_s3) {
-        server->gateway.storaged = &server->storaged_s3.actor;
-        server->gateway.s3_metrics = &server->storaged_s3.metrics;
-    }
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
 }
@@ -377,12 +406,12 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = listen_on(server, config, LH_HTTP_QUERYD, error);
     if (status == LH_OK)
         status = make_proxy(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_STORAGED)->is_here)
+        status = open_storaged(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_VECTORD)->is_here)
         status = make_vectord(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
         status = make_queryd(server, config, error);
-    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_STORAGED)->is_here)
-        status = open_storaged(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);

@@ -55,6 +55,20 @@ LH_MUST_USE bool lh_server_run(struct lh_server *server);
 /* Stops and joins the threads, and frees everything. */
 void lh_server_stop(struct lh_server *server);
 
+/* ---- for the services ---- */
+
+/* Where objects are for the service whose `url_key`, as "catalogd.storaged_url", says so: in this
+ * process when it is empty or names a bind of this process, else at that URL. Nowhere, so that both
+ * are empty, when it is empty and this process keeps none. LH_CONFIG: it names this process, which
+ * keeps none. Once storaged is made.
+ *
+ * Threads that hold a client of these options are joined before storaged stops, and the clients
+ * destroyed after it. */
+LH_MUST_USE enum lh_status lh_server_objects(const struct lh_server *server,
+                                             const struct lh_config *config, const char *url_key,
+                                             struct lh_object_client_options *options,
+                                             struct lh_error *error);
+
 /* ---- reload.c ---- */
 
 /* Takes over what can be while it runs; `context` is the server's gateway. */

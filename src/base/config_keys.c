@@ -131,8 +131,9 @@ const struct lh_config_key lh__config_keys[] = {
 
     LH_STRING("storaged", "bind", "127.0.0.1:3211", LH_KEY_BIND,
               "Where the object store answers, with or without /v1, if it has a root or a bucket."),
-    LH_CHOICE("storaged", "backend", "disk", "disk|s3", 0,
-              "Where objects lie: in the folder root, or in the bucket of [s3]."),
+    LH_CHOICE("storaged", "backend", "auto", "auto|disk|s3", 0,
+              "Where objects lie: in the folder root, or in the bucket of [s3]. auto: in root if\n"
+              "it is set, else in the bucket if that is set, else nowhere."),
     LH_STRING("storaged", "root", "", 0,
               "Folder of the disk backend: an object is a file in it, under its key's path.\n"
               "Empty: object calls are answered 501."),
