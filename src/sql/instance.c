@@ -58,29 +58,6 @@ enum lh_status lh__sql_error(const char *text, struct lh_sql_fault *fault, struc
     return status;
 }
 
-/* ---- text ---- */
-
-static void append_quoted(struct lh_buf *out, struct lh_str text, char quote)
-{
-    lh_buf_append_char(out, quote);
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == quote)
-            lh_buf_append_char(out, quote);
-        lh_buf_append_char(out, text.ptr[i]);
-    }
-    lh_buf_append_char(out, quote);
-}
-
-void lh_sql_append_identifier(struct lh_buf *out, struct lh_str name)
-{
-    append_quoted(out, name, '"');
-}
-
-void lh_sql_append_literal(struct lh_buf *out, struct lh_str text)
-{
-    append_quoted(out, text, '\'');
-}
-
 /* ---- the instance ---- */
 
 static enum lh_status configure(duckdb_config config, const struct lh_sql_options *options,
