@@ -8,15 +8,14 @@
  * Then loads the section. One thread, and its processor time throughout: on a shared machine, the
  * clock has the pauses of others in it. */
 #include "lib/bench.h"
+#include "lib/items.h"
 
 #include "shards/parts.h"
-#include "shards/placement.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define ID_BYTES     16u
 #define CHANGES      8u   /* in one batch, as in a worker's between two looks at the clock */
 #define REST_SECONDS 4e-3 /* as vectord has it */
 #define READ_BYTES   (512u << 10)
@@ -25,79 +24,30 @@
 struct bench {
     const struct lh_bench_options *options;
     const struct lh_dataset *data;
-    struct lh_shard *shard;
+    struct lh_items items;
     float *changes;
     uint32_t added; /* ids below this number have come */
-    uint32_t mixed; /* random numbers so far */
     double longest; /* batch */
 };
 
-/* A vector that the shard does not have: a row, and some of another one. */
-static void mixed_row(const struct lh_dataset *data, uint32_t row, uint32_t other, float *out)
+static void apply(struct bench *bench, uint32_t from)
 {
-    const float *a = data->rows + (size_t)row * data->dimension;
-    const float *b = data->rows + (size_t)other * data->dimension;
-    for (uint32_t i = 0; i < data->dimension; i++)
-        out[i] = a[i] + 0.5f * b[i];
-}
-
-/* One batch that the server could have decoded: items [from, from + count). */
-static void apply(struct bench *bench, uint32_t from, const float *rows, uint32_t count)
-{
-    char ids[CHANGES][ID_BYTES];
-    struct lh_batch_item items[CHANGES];
-    uint32_t numbers[CHANGES];
-    uint64_t hashes[CHANGES];
-    const struct lh_dataset *data = bench->data;
-    struct lh_shard_room need = {.nodes = count}, unused = {0};
-    struct lh_shard_counts counts = {0};
-    struct lh_batch batch = {.count = count,
-                             .dimension = data->dimension,
-                             .items = items,
-                             .rows = (float *)rows,
-                             .odd_item = LH_NO_ITEM,
-                             .zero_item = LH_NO_ITEM};
-    for (uint32_t i = 0; i < count; i++) {
-        snprintf(ids[i], sizeof ids[i], "item-%08u", from + i);
-        items[i] = (struct lh_batch_item){.id = lh_str_of(ids[i]), .dimension = data->dimension};
-        hashes[i] = lh_placement_hash(items[i].id);
-        numbers[i] = i;
-        need.bytes += lh_shard_item_bytes(&items[i]);
-    }
-    double start = lh_bench_cpu_seconds();
-    lh_bench_check(lh_shard_reserve(bench->shard, need), "reserve");
-    lh_shard_add(bench->shard, &batch, numbers, hashes, count, &counts, &unused);
-    double took = lh_bench_cpu_seconds() - start;
-    bench->longest = took > bench->longest ? took : bench->longest;
-}
-
-static uint32_t below(struct bench *bench, uint32_t n)
-{
-    uint64_t x = (++bench->mixed + bench->options->seed) * 0x9e3779b97f4a7c15ull;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-    return (uint32_t)((x >> 32) * n >> 32);
-}
-
-static void make_rows(struct bench *bench)
-{
-    uint32_t rows = bench->data->count;
     for (uint32_t i = 0; i < CHANGES; i++)
-        mixed_row(bench->data, below(bench, rows), below(bench, rows),
-                  bench->changes + (size_t)i * bench->data->dimension);
+        lh_items_mix(&bench->items, bench->changes + (size_t)i * bench->data->dimension);
+    double took = lh_items_add(&bench->items, from, bench->changes, CHANGES);
+    bench->longest = took > bench->longest ? took : bench->longest;
 }
 
 static void add_new(struct bench *bench)
 {
-    make_rows(bench);
-    apply(bench, bench->added, bench->changes, CHANGES);
+    apply(bench, bench->added);
     bench->added += CHANGES;
 }
 
 /* Items get other vectors: each is unlinked and linked anew. */
 static void update_old(struct bench *bench)
 {
-    make_rows(bench);
-    apply(bench, below(bench, bench->added - CHANGES), bench->changes, CHANGES);
+    apply(bench, lh_items_below(&bench->items, bench->added - CHANGES));
 }
 
 struct result {
@@ -123,7 +73,7 @@ static struct result write_section(struct bench *bench, void (*change)(struct be
     double in_batches = 0;
     size_t got = 1;
     double start = lh_bench_cpu_seconds();
-    lh_bench_check(lh_section_begin(bench->shard, &writer), "begin");
+    lh_bench_check(lh_section_begin(bench->items.shard, &writer), "begin");
     result.begin = lh_bench_cpu_seconds() - start;
     result.length = lh_section_length(writer);
     if (bytes != NULL)
@@ -212,16 +162,14 @@ static void load(const struct lh_graph_options *options, const char *bytes, uint
 
 static void fill(struct bench *bench)
 {
-    uint32_t rows = bench->data->count;
+    const struct lh_dataset *data = bench->data;
     double start = lh_bench_cpu_seconds();
-    for (uint64_t i = 0; i < (uint64_t)rows * bench->options->rounds; i += CHANGES) {
-        for (uint32_t j = 0; j < CHANGES; j++)
-            mixed_row(bench->data, (uint32_t)((i + j) % rows),
-                      i < rows ? (uint32_t)((i + j) % rows) : below(bench, rows),
-                      bench->changes + (size_t)j * bench->data->dimension);
-        apply(bench, bench->added, bench->changes, CHANGES);
-        bench->added += CHANGES;
+    for (uint32_t row = 0; row + CHANGES <= data->count; row += CHANGES) {
+        lh_items_add(&bench->items, row, data->rows + (size_t)row * data->dimension, CHANGES);
+        bench->added = row + CHANGES;
     }
+    while (bench->added < (uint64_t)data->count * bench->options->rounds)
+        add_new(bench);
     printf("filled with %u items in %.0f s\n", bench->added, lh_bench_cpu_seconds() - start);
     fflush(stdout);
 }
@@ -248,8 +196,9 @@ int main(int argc, char **argv)
                                      .ef_construction = options.ef_construction,
                                      .seed = options.seed};
     struct bench bench = {.options = &options, .data = &data};
+    bench.items = (struct lh_items){.data = &data, .random = options.seed};
     bench.changes = lh_bench_alloc((size_t)CHANGES * data.dimension, sizeof(float));
-    lh_bench_check(lh_shard_create(&graph, &bench.shard), "create");
+    lh_bench_check(lh_shard_create(&graph, &bench.items.shard), "create");
     fill(&bench);
     compare(&bench, "adds", add_new);
     compare(&bench, "updates", update_old);
@@ -257,7 +206,7 @@ int main(int argc, char **argv)
     load(&graph, bytes, result.length);
     free(bytes);
     free(bench.changes);
-    lh_shard_destroy(bench.shard);
+    lh_shard_destroy(bench.items.shard);
     lh_dataset_deinit(&data);
     return 0;
 }

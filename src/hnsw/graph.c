@@ -175,6 +175,7 @@ static uint32_t slot_take(struct lh_graph *graph)
         graph->t.levels[slot] = (uint8_t)level;
         graph->t.upper_at[slot] = level == 0 ? LH__NIL : graph->upper_used;
         graph->upper_used += level;
+        graph->backlinks_known += graph->backlinks_known == slot;
         lh__copies_grow(graph);
     }
     graph->t.incoming[slot] = (struct lh__incoming){0};

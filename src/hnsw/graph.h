@@ -93,8 +93,8 @@ uint64_t lh_graph_bytes(const struct lh_graph *graph); /* memory held */
 struct lh_graph_stats lh_graph_stats(const struct lh_graph *graph);
 
 /* Checks every invariant (links in range, linked, distinct, on existing levels, within degree;
- * every linked node reachable from the entry point on level 0; copies; entry point; free list;
- * codes that match rows). LH_CORRUPT names the first that fails. */
+ * every linked node reachable from the entry point on level 0; backlinks; copies; entry point; free
+ * list; codes that match rows). LH_CORRUPT names the first that fails. */
 LH_MUST_USE enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *error);
 
 /* Read-only view of the links, for benches, tests and (later) files. Level 0 first. `links` points

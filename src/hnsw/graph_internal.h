@@ -20,12 +20,18 @@
 #define LH__LEVEL_COPY      0x40u           /* next bit: not linked, but a copy of one that is */
 #define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
 
-/* Level-0 links that point to a node. Those that lead up the order (lh__leads_up) keep every node
- * reachable from the entry point. */
+/* Level-0 links that point to a node. */
 struct lh__incoming {
-    uint32_t links;
-    uint32_t leading_up; /* of `links` */
+    uint32_t leading_up; /* the order (lh__leads_up): they keep it reachable from the entry point */
+    uint32_t backlinks;  /* list of those that it does not return; backlinks.c */
 };
+
+/* What is there of a list of backlinks that is no block. */
+#define LH__BACKLINKS_NONE 0u
+#define LH__BACKLINKS_LOST 0xffffffffu
+#define LH__BACKLINK_SIZES 128u
+
+#define LH__BACKLINK_UNIT_BYTES 8u /* of the smallest block */
 
 /* A linked node in the hash table of copies.c. */
 struct lh__hashed {
@@ -33,9 +39,10 @@ struct lh__hashed {
     uint32_t hash;
 };
 
-/* Everything about a node stands in tables indexed by its number, each one mapping that grows in
- * place or moves as a whole. A slot keeps its level, and so its blocks of upper links, for ever:
- * levels are drawn independently of vectors, so a reused slot is as good as a fresh one. */
+/* Everything about a node stands in tables indexed by its number, or in the three at the end, each
+ * one mapping that grows in place or moves as a whole. A slot keeps its level, and so its blocks of
+ * upper links, for ever: levels are drawn independently of vectors, so a reused slot is as good as
+ * a fresh one. */
 struct lh__tables {
     float *rows;     /* dimension a node, as they went in */
     int8_t *codes;   /* code_bytes a node */
@@ -51,8 +58,13 @@ struct lh__tables {
     struct lh__hashed *hashed;     /* of a linked node */
     uint32_t *copies;              /* of a linked node: its first copy; of a copy: the next one */
     uint8_t *visited[LH__WALKS];   /* equals the walk's epoch: seen by its search */
+
+    uint32_t *upper;           /* blocks of upper_stride links */
+    uint32_t *upper_backlinks; /* a word a block of upper links */
+    uint32_t *backlinks;       /* blocks of backlinks.c */
 };
-#define LH__TABLES (sizeof(struct lh__tables) / sizeof(void *))
+#define LH__TABLES      (sizeof(struct lh__tables) / sizeof(void *))
+#define LH__NODE_TABLES (LH__TABLES - 3)
 
 /* One search of one level: its query, its candidates, and the links read but not compared yet. */
 struct lh__walk {
@@ -68,11 +80,20 @@ struct lh__walk {
     uint32_t nodes[2 * LH_M_MAX];
 };
 
+/* A change of a list of backlinks that waits until its memory has come into the cache. */
+struct lh__backlink_change {
+    uint32_t node;
+    uint32_t from;
+    uint8_t level;
+    bool is_put;
+};
+
+#define LH__BACKLINK_CHANGES 64u /* that wait at once */
+
 struct lh_snapshot;
 
 struct lh_graph {
     struct lh__tables t;
-    uint32_t *upper; /* blocks of upper_stride links */
     const struct lh__kernels *kernels;
 
     /* Shape, fixed at creation. */
@@ -94,12 +115,19 @@ struct lh_graph {
     uint32_t capacity;
     uint32_t upper_capacity; /* in blocks */
     uint32_t upper_used;
+    uint32_t backlinks_capacity; /* in units of blocks */
+    uint32_t backlinks_used;
+    uint32_t backlinks_known; /* the one-way links of nodes below are in the lists */
+    uint32_t backlinks_free[LH__BACKLINK_SIZES];
+    struct lh__backlink_change backlink_changes[LH__BACKLINK_CHANGES];
+    uint32_t backlink_changes_count;
     uint32_t slots;
     uint32_t live;
     uint32_t copies; /* of `live`, not linked */
     uint32_t free_head;
     uint32_t free_count;
     uint32_t entry;               /* LH__NIL when empty */
+    uint32_t entry_links;         /* level-0 links to it */
     struct lh_snapshot *snapshot; /* NULL when none is being read */
     struct lh_graph_stats stats;
 
@@ -112,7 +140,7 @@ struct lh_graph {
     uint32_t reranked_room;
     uint64_t query_signs[LH__SIGN_WORDS];
     uint16_t sign_limits[LH__SIGN_LIMITS + 1]; /* by cosine distance */
-    size_t mapped[LH__TABLES + 1];
+    size_t mapped[LH__TABLES];
 };
 
 static inline uint32_t lh__level(const struct lh_graph *graph, uint32_t node)
@@ -136,7 +164,7 @@ static inline uint32_t *lh__links(const struct lh_graph *graph, uint32_t node, u
     if (level == 0) {
         return graph->t.links + (size_t)node * graph->links_stride;
     }
-    return graph->upper + (size_t)(graph->t.upper_at[node] + level - 1) * graph->upper_stride;
+    return graph->t.upper + (size_t)(graph->t.upper_at[node] + level - 1) * graph->upper_stride;
 }
 
 static inline uint32_t lh__links_max(const struct lh_graph *graph, uint32_t level)
@@ -144,15 +172,25 @@ static inline uint32_t lh__links_max(const struct lh_graph *graph, uint32_t leve
     return level == 0 ? 2 * graph->m : graph->m;
 }
 
+/* Whole cache lines of links, without a branch for each. */
+#define LH__LINE_LINKS 16u
+
+static inline uint32_t lh__links_stride(const struct lh_graph *graph, uint32_t level)
+{
+    return level == 0 ? graph->links_stride : graph->upper_stride;
+}
+
 static inline uint32_t lh__links_count(const struct lh_graph *graph, const uint32_t *links,
                                        uint32_t level)
 {
-    uint32_t max = lh__links_max(graph, level);
-    uint32_t count = 0;
-    while (count < max && links[count] != LH__NIL) {
-        count++;
+    const uint32_t *end = links + lh__links_stride(graph, level);
+    uint32_t unused = 0;
+    for (const uint32_t *line = links; line < end; line += LH__LINE_LINKS) {
+        for (uint32_t i = 0; i < LH__LINE_LINKS; i++) {
+            unused += line[i] == LH__NIL;
+        }
     }
-    return count;
+    return lh__links_stride(graph, level) - unused;
 }
 
 /* The order of nodes on level 0: the entry point, then by number. */
@@ -163,15 +201,14 @@ static inline bool lh__leads_up(const struct lh_graph *graph, uint32_t from, uin
 
 static inline void lh__count_link(struct lh_graph *graph, uint32_t from, uint32_t to, uint32_t by)
 {
-    graph->t.incoming[to].links += by;
     graph->t.incoming[to].leading_up += lh__leads_up(graph, from, to) ? by : 0;
+    graph->entry_links += to == graph->entry ? by : 0;
 }
 
 /* Whether the links to a node leave it unreachable; one that is alone is meant to be. */
 static inline bool lh__is_cut_off(const struct lh_graph *graph, uint32_t node)
 {
-    const struct lh__incoming *incoming = &graph->t.incoming[node];
-    return (node == graph->entry ? incoming->links : incoming->leading_up) == 0;
+    return (node == graph->entry ? graph->entry_links : graph->t.incoming[node].leading_up) == 0;
 }
 
 static inline const float *lh__row(const struct lh_graph *graph, uint32_t node)
@@ -224,6 +261,7 @@ static inline void lh__touch_row(struct lh_graph *graph, uint32_t node)
 /* tables.c: growth. */
 LH_MUST_USE enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots,
                                               uint32_t upper_blocks);
+LH_MUST_USE enum lh_status lh__tables_reserve_backlinks(struct lh_graph *graph, uint32_t units);
 void lh__tables_release(struct lh_graph *graph);
 uint64_t lh__tables_bytes(const struct lh_graph *graph);
 
@@ -267,8 +305,8 @@ void lh__walk_descend(struct lh_graph *graph, struct lh__walk *walk, uint32_t le
 void lh__walk_start_at(struct lh_graph *graph, struct lh__walk *walk, uint32_t node);
 
 /* prune.c: one node's list of links. */
-void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
-                   const struct lh__selection *selection);
+void lh__links_begin(struct lh_graph *graph, uint32_t node, uint32_t level,
+                     const struct lh__selection *selection);
 void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
                    float distance);
 void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone);
@@ -276,6 +314,35 @@ void lh__links_drop(struct lh_graph *graph, uint32_t node);
 void lh__links_rescue(struct lh_graph *graph, uint32_t node);
 void lh__entry_set(struct lh_graph *graph, uint32_t entry);
 bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other);
+
+static inline void lh__links_prefetch(const struct lh_graph *graph, uint32_t node, uint32_t level)
+{
+    const uint32_t *links = lh__links(graph, node, level);
+    __builtin_prefetch(links);
+    if (level == 0) {
+        __builtin_prefetch(links + 16);
+    }
+}
+
+/* backlinks.c: one-way links by their targets. A link from a node whose links are not known yet is
+ * neither put nor erased; everything else is there once. Both are done, in order, by the end of
+ * lh__backlinks_settle, which comes before anything else here. */
+void lh__backlinks_put(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t from);
+void lh__backlinks_erase(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t from);
+void lh__backlinks_settle(struct lh_graph *graph);
+void lh__backlinks_drop(struct lh_graph *graph, uint32_t node, uint32_t level);
+/* The list, valid until the next put or erase. */
+const uint32_t *lh__backlinks(const struct lh_graph *graph, uint32_t node, uint32_t level,
+                              uint32_t *count);
+/* Nodes from this one on may link to `node` without being in its list. */
+uint32_t lh__backlinks_known(const struct lh_graph *graph, uint32_t node, uint32_t level);
+/* Level-0 links to a node, whose links and those to it are in order; a pass over nodes whose links
+ * are not known. */
+uint32_t lh__backlinks_in_degree(const struct lh_graph *graph, uint32_t node);
+/* Makes the links of so many further nodes known. */
+void lh__backlinks_learn(struct lh_graph *graph, uint32_t nodes);
+LH_MUST_USE enum lh_status lh__backlinks_validate(const struct lh_graph *graph,
+                                                  struct lh_error *error);
 
 /* remove.c */
 void lh__unlink(struct lh_graph *graph, uint32_t node);

@@ -113,7 +113,7 @@ static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint
                                       .fill = level == 0 ? graph->m : 0,
                                       .alpha = graph->alpha};
     graph->kernels->select(graph, &candidates, &selection);
-    lh__links_set(graph, node, level, &selection);
+    lh__links_begin(graph, node, level, &selection);
     for (uint32_t i = 0; i < selection.count; i++) {
         __builtin_prefetch(lh__links(graph, nodes[i], level));
         __builtin_prefetch(lh__links(graph, nodes[i], level) + 16);
@@ -124,6 +124,7 @@ static void link_level(struct lh_graph *graph, const struct lh__pool *pool, uint
     if (level == 0) {
         lh__links_rescue(graph, node);
     }
+    lh__backlinks_settle(graph);
 }
 
 void lh__link(struct lh_graph *graph, uint32_t node)

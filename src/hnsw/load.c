@@ -62,7 +62,7 @@ enum lh_status lh_graph_load_begin(struct lh_graph *graph, const struct lh_graph
 void *lh_graph_load_table(struct lh_graph_load *load, enum lh_graph_table table)
 {
     struct lh__tables *t = &load->graph->t;
-    void *const tables[] = {t->levels, t->checked, t->links, load->graph->upper, t->rows};
+    void *const tables[] = {t->levels, t->checked, t->links, t->upper, t->rows};
     _Static_assert(sizeof tables / sizeof *tables == LH_GRAPH_TABLES, "one a table");
     return tables[table];
 }
@@ -145,8 +145,9 @@ static enum lh_status load_node(struct lh_graph_load *load, uint32_t node, struc
 /* ---- links ---- */
 
 /* Whether all of a node's links on level 0 are right, counted on the way: without a branch for
- * each, so that many are fetched at once. While links are counted, leading_up is the mark of the
- * last node with a link to this one, by which a link that is there twice is found. */
+ * each, so that many are fetched at once. While links are counted, leading_up is the count of all,
+ * and backlinks the mark of the last node with a link to this one, by which a link that is there
+ * twice is found. */
 static bool count_links(struct lh_graph *graph, uint32_t node, uint32_t count)
 {
     const uint32_t *links = lh__links(graph, node, 0);
@@ -158,8 +159,8 @@ static bool count_links(struct lh_graph *graph, uint32_t node, uint32_t count)
         struct lh__incoming in = incoming[other];
         wrong |= other == node;
         wrong |= levels[other] >= LH__LEVEL_COPY;
-        wrong |= in.leading_up == mark;
-        incoming[other] = (struct lh__incoming){in.links + 1, mark};
+        wrong |= in.backlinks == mark;
+        incoming[other] = (struct lh__incoming){in.leading_up + 1, mark};
     }
     return wrong == 0;
 }
@@ -208,17 +209,17 @@ static enum lh_status load_list(struct lh_graph *graph, uint32_t node, uint32_t 
 {
     const uint32_t *links = lh__links(graph, node, level);
     uint32_t count = lh__links_count(graph, links, level);
-    uint32_t stride = level == 0 ? graph->links_stride : graph->upper_stride;
-    bool is_right =
-        level == 0 ? count_links(graph, node, count) : links_are_right(graph, node, level, count);
-    if (!is_right) {
-        return wrong_link(graph, node, level, error);
-    }
+    uint32_t stride = lh__links_stride(graph, level);
     for (uint32_t i = count; i < stride; i++) {
         if (links[i] != LH__NIL) {
             return lh_error_set(error, LH_CORRUPT, "node %u level %u: a link behind the last", node,
                                 level);
         }
+    }
+    bool is_right =
+        level == 0 ? count_links(graph, node, count) : links_are_right(graph, node, level, count);
+    if (!is_right) {
+        return wrong_link(graph, node, level, error);
     }
     if (level == 0 && graph->t.checked[node] > count) {
         return lh_error_set(error, LH_CORRUPT, "node %u: checked prefix %u of %u links", node,
@@ -232,7 +233,7 @@ static enum lh_status load_list(struct lh_graph *graph, uint32_t node, uint32_t 
  * nothing else to keep yet. */
 static void put_leading_up(struct lh_graph *graph, uint32_t node)
 {
-    graph->t.copies[node] = graph->t.incoming[node].links;
+    graph->t.copies[node] = graph->t.incoming[node].leading_up;
 }
 
 static enum lh_status load_links(struct lh_graph *graph, uint32_t node, struct lh_error *error)
@@ -254,7 +255,9 @@ static enum lh_status load_links(struct lh_graph *graph, uint32_t node, struct l
 
 static void take_leading_up(struct lh_graph *graph, uint32_t node)
 {
-    graph->t.incoming[node].leading_up = graph->t.copies[node];
+    struct lh__incoming *incoming = &graph->t.incoming[node];
+    graph->entry_links = node == graph->entry ? incoming->leading_up : graph->entry_links;
+    *incoming = (struct lh__incoming){graph->t.copies[node], LH__BACKLINKS_NONE};
     graph->t.copies[node] = LH__NIL;
 }
 

@@ -6,9 +6,9 @@
  * reached from the entry point, which is no more to keep up than a count of such links: one that is
  * the last of them to its target is not pruned, and a deletion puts another in its place.
  *
- * The count of all links to a node tells a deletion when it has found every one. And each node
- * remembers how long a prefix of its links was chosen against one another, so pruning compares only
- * the newer ones. */
+ * With each link that comes or goes, the lists of one-way links change on one side or the other
+ * (backlinks.c). And each node remembers how long a prefix of its links was chosen against one
+ * another, so pruning compares only the newer ones. */
 #include "hnsw/graph_internal.h"
 
 #include <string.h>
@@ -16,21 +16,22 @@
 bool lh__links_has(const struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other)
 {
     const uint32_t *links = lh__links(graph, node, level);
-    uint32_t count = lh__links_count(graph, links, level);
-    for (uint32_t i = 0; i < count; i++) {
-        if (links[i] == other) {
-            return true;
+    const uint32_t *end = links + lh__links_stride(graph, level);
+    uint32_t found = 0;
+    for (; links < end; links += LH__LINE_LINKS) {
+        for (uint32_t i = 0; i < LH__LINE_LINKS; i++) {
+            found |= links[i] == other;
         }
     }
-    return false;
+    return found != 0;
 }
 
 /* Whether the level-0 link must stay for its target to be reachable. */
 static bool is_last(const struct lh_graph *graph, uint32_t from, uint32_t to)
 {
-    const struct lh__incoming *incoming = &graph->t.incoming[to];
-    return to == graph->entry ? incoming->links == 1
-                              : incoming->leading_up == 1 && lh__leads_up(graph, from, to);
+    return to == graph->entry
+               ? graph->entry_links == 1
+               : graph->t.incoming[to].leading_up == 1 && lh__leads_up(graph, from, to);
 }
 
 static void write_list(struct lh_graph *graph, uint32_t node, uint32_t level,
@@ -47,15 +48,36 @@ static void write_list(struct lh_graph *graph, uint32_t node, uint32_t level,
     }
 }
 
-/* Writes a list over the old one, and counts level-0 links. */
-void lh__links_set(struct lh_graph *graph, uint32_t node, uint32_t level,
-                   const struct lh__selection *selection)
+/* A link that is there from now on: it answers one that was one-way, or is one-way itself. */
+static void link_made(struct lh_graph *graph, uint32_t from, uint32_t to, uint32_t level)
 {
-    const uint32_t *links = lh__links(graph, node, level);
-    uint32_t count = level == 0 ? lh__links_count(graph, links, 0) : 0;
-    for (uint32_t i = 0; i < count; i++) {
-        lh__count_link(graph, node, links[i], -1u);
+    if (level == 0) {
+        lh__count_link(graph, from, to, 1);
     }
+    if (lh__links_has(graph, to, level, from)) {
+        lh__backlinks_erase(graph, from, level, to);
+    } else {
+        lh__backlinks_put(graph, to, level, from);
+    }
+}
+
+static void link_lost(struct lh_graph *graph, uint32_t from, uint32_t to, uint32_t level)
+{
+    if (level == 0) {
+        lh__count_link(graph, from, to, -1u);
+    }
+    if (lh__links_has(graph, to, level, from)) {
+        lh__backlinks_put(graph, from, level, to);
+    } else {
+        lh__backlinks_erase(graph, to, level, from);
+    }
+}
+
+/* The first links of a node. Each of the others has yet to be told, by lh__links_add. */
+void lh__links_begin(struct lh_graph *graph, uint32_t node, uint32_t level,
+                     const struct lh__selection *selection)
+{
+    assert(*lh__links(graph, node, level) == LH__NIL);
     write_list(graph, node, level, selection);
     for (uint32_t i = 0; level == 0 && i < selection->count; i++) {
         lh__count_link(graph, node, selection->nodes[i], 1);
@@ -83,12 +105,32 @@ static void sort_candidates(float *distances, uint32_t *nodes, bool *checked, ui
 
 static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node)
 {
+    bool has = false;
     for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i] == node) {
-            return true;
+        has |= nodes[i] == node;
+    }
+    return has;
+}
+
+/* Writes a list over the old one. The link to `apart` is looked after by the caller. */
+static void change_list(struct lh_graph *graph, uint32_t node, uint32_t level,
+                        const struct lh__selection *selection, uint32_t apart)
+{
+    uint32_t before[2 * LH_M_MAX];
+    uint32_t count = lh__links_count(graph, lh__links(graph, node, level), level);
+    memcpy(before, lh__links(graph, node, level), count * sizeof *before);
+    write_list(graph, node, level, selection);
+    for (uint32_t i = 0; i < count; i++) {
+        if (before[i] != apart && !contains(selection->nodes, selection->count, before[i])) {
+            link_lost(graph, node, before[i], level);
         }
     }
-    return false;
+    for (uint32_t i = 0; i < selection->count; i++) {
+        uint32_t other = selection->nodes[i];
+        if (other != apart && !contains(before, count, other)) {
+            link_made(graph, node, other, level);
+        }
+    }
 }
 
 /* Puts back what the selection dropped although it must stay. `links` is the list before; a node
@@ -118,9 +160,20 @@ static void keep_last_links(struct lh_graph *graph, uint32_t node, const uint32_
     }
 }
 
-/* Writes what was chosen of the links and a newcomer, counting only what changes: `chosen` has the
- * order of `candidates`. False, with nothing done, when a link that must stay was not chosen. */
-static bool write_changes(struct lh_graph *graph, uint32_t node, uint32_t newcomer,
+/* The newcomer links to `node`, which has chosen whether to link back. */
+static void answer_newcomer(struct lh_graph *graph, uint32_t node, uint32_t level,
+                            uint32_t newcomer, bool is_taken)
+{
+    if (!is_taken) {
+        lh__backlinks_put(graph, node, level, newcomer);
+    } else if (level == 0) {
+        lh__count_link(graph, node, newcomer, 1);
+    }
+}
+
+/* Writes what was chosen of the links and a newcomer: `chosen` has the order of `candidates`.
+ * False, with nothing done, when a link that must stay was not chosen. */
+static bool write_changes(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t newcomer,
                           const struct lh__candidates *candidates,
                           const struct lh__selection *chosen)
 {
@@ -128,23 +181,23 @@ static bool write_changes(struct lh_graph *graph, uint32_t node, uint32_t newcom
     uint32_t dropped_count = 0, at = 0;
     bool takes_newcomer = true;
     for (uint32_t i = 0; i < candidates->count; i++) {
-        if (at < chosen->count && chosen->nodes[at] == candidates->nodes[i]) {
+        uint32_t candidate = candidates->nodes[i];
+        if (at < chosen->count && chosen->nodes[at] == candidate) {
             at++;
-        } else if (candidates->nodes[i] == newcomer) {
+        } else if (candidate == newcomer) {
             takes_newcomer = false;
-        } else if (is_last(graph, node, candidates->nodes[i])) {
+        } else if (level == 0 && is_last(graph, node, candidate)) {
             return false;
         } else {
-            dropped[dropped_count++] = candidates->nodes[i];
+            lh__links_prefetch(graph, candidate, level);
+            dropped[dropped_count++] = candidate;
         }
     }
+    answer_newcomer(graph, node, level, newcomer, takes_newcomer);
+    write_list(graph, node, level, chosen);
     for (uint32_t i = 0; i < dropped_count; i++) {
-        lh__count_link(graph, node, dropped[i], -1u);
+        link_lost(graph, node, dropped[i], level);
     }
-    if (takes_newcomer) {
-        lh__count_link(graph, node, newcomer, 1);
-    }
-    write_list(graph, node, 0, chosen);
     return true;
 }
 
@@ -170,14 +223,15 @@ static void prune(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_
     struct lh__selection selection = {
         .distances = chosen_distances, .nodes = chosen, .keep = max, .alpha = graph->alpha};
     graph->kernels->select(graph, &candidates, &selection);
-    if (level > 0) {
-        write_list(graph, node, level, &selection);
-    } else if (!write_changes(graph, node, other, &candidates, &selection)) {
+    if (!write_changes(graph, node, level, other, &candidates, &selection)) {
         keep_last_links(graph, node, links, max, &selection);
-        lh__links_set(graph, node, 0, &selection);
+        answer_newcomer(graph, node, level, other,
+                        contains(selection.nodes, selection.count, other));
+        change_list(graph, node, level, &selection, other);
     }
 }
 
+/* Links `node` back to `other`, which has begun its links with one to it. */
 void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t other,
                    float distance)
 {
@@ -189,21 +243,20 @@ void lh__links_add(struct lh_graph *graph, uint32_t node, uint32_t level, uint32
     }
     lh__touch_links(graph, node);
     links[count] = other;
-    if (level == 0) {
-        lh__count_link(graph, node, other, 1);
-    }
+    answer_newcomer(graph, node, level, other, true);
 }
 
 /* Writes a link into the level-0 list of `node`, over the one that stands there. */
 static void replace(struct lh_graph *graph, uint32_t node, uint32_t at, uint32_t other)
 {
     uint32_t *link = lh__links(graph, node, 0) + at;
+    uint32_t before = *link;
     lh__touch_links(graph, node);
-    if (*link != LH__NIL) {
-        lh__count_link(graph, node, *link, -1u);
-    }
     *link = other;
-    lh__count_link(graph, node, other, 1);
+    if (before != LH__NIL) {
+        link_lost(graph, node, before, 0);
+    }
+    link_made(graph, node, other, 0);
     if (at < graph->t.checked[node]) {
         graph->t.checked[node] = (uint8_t)at;
     }
@@ -287,6 +340,7 @@ void lh__entry_set(struct lh_graph *graph, uint32_t entry)
     uint32_t old = graph->entry;
     uint32_t max = lh__links_max(graph, 0);
     graph->entry = entry;
+    graph->entry_links = entry == LH__NIL ? 0 : lh__backlinks_in_degree(graph, entry);
     for (uint32_t i = 0; entry != LH__NIL && i < max; i++) {
         uint32_t to = lh__links(graph, entry, 0)[i];
         graph->t.incoming[to == LH__NIL ? entry : to].leading_up += to < entry;
@@ -299,15 +353,15 @@ void lh__entry_set(struct lh_graph *graph, uint32_t entry)
     for (uint32_t i = 0; i < max && lost[i] != LH__NIL; i++) {
         graph->t.incoming[lost[i]].leading_up -= lost[i] < old;
     }
-    if (graph->t.incoming[old].links > 0) { /* else it is on its way out */
-        lh__links_rescue(graph, old);
-    }
+    lh__links_rescue(graph, old);
     for (uint32_t i = 0; i < max && lost[i] != LH__NIL; i++) {
         lh__links_rescue(graph, lost[i]);
     }
+    lh__backlinks_settle(graph);
 }
 
-/* Takes all level-0 links of a node away, to which none points any more. */
+/* Takes all level-0 links of a node away, to which none points and that has no one-way link in any
+ * list any more. */
 void lh__links_drop(struct lh_graph *graph, uint32_t node)
 {
     uint32_t lost[2 * LH_M_MAX];
@@ -315,10 +369,14 @@ void lh__links_drop(struct lh_graph *graph, uint32_t node)
     uint32_t *links = lh__links(graph, node, 0);
     uint32_t count = lh__links_count(graph, links, 0);
     memcpy(lost, links, count * sizeof *lost);
-    lh__links_set(graph, node, 0, &none);
+    write_list(graph, node, 0, &none);
+    for (uint32_t i = 0; i < count; i++) {
+        lh__count_link(graph, node, lost[i], -1u);
+    }
     for (uint32_t i = 0; i < count; i++) {
         lh__links_rescue(graph, lost[i]);
     }
+    lh__backlinks_settle(graph);
 }
 
 /* A linked node that is neither of the two; LH__NIL when there is none. */
@@ -334,7 +392,7 @@ static uint32_t any_other(const struct lh_graph *graph, uint32_t a, uint32_t b, 
 }
 
 /* Takes `gone` out of the list, and chooses anew among what is left and the links of `gone`, which
- * were the way on from there. */
+ * were the way on from there. `gone` takes its own one-way links out of the lists. */
 void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone)
 {
     uint32_t max = lh__links_max(graph, level);
@@ -383,6 +441,7 @@ void lh__links_repair(struct lh_graph *graph, uint32_t node, uint32_t level, uin
             }
         }
         keep_last_links(graph, node, before, before_count, &selection);
+        lh__count_link(graph, node, gone, -1u);
     }
-    lh__links_set(graph, node, level, &selection);
+    change_list(graph, node, level, &selection, gone);
 }

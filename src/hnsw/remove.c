@@ -1,81 +1,68 @@
 /* Taking a node out: every link to it goes, and the nodes that had one are repaired. The owner of
  * the graph runs it.
  *
- * Links have one direction, so those that point here must be found. In-degrees say how many there
- * are: they are looked for among the node's neighbours, then among theirs, then around the node by
- * a search, and only what is still missing after that costs a pass over all nodes. */
+ * Who links to the node is one of its own links or in its list of backlinks, so a removal reads the
+ * node's surroundings and nothing else. Only in a graph out of a file whose links are not all known
+ * yet, or where memory ran out, the rest is looked through; each removal makes the links of some
+ * nodes known, so that a few hundred later all are. */
 #include "hnsw/graph_internal.h"
 
 #include <string.h>
 
-/* Repairs `node` if it links to `gone`. */
-static void repair_if_linked(struct lh_graph *graph, uint32_t node, uint32_t gone)
+#define LEARN_NODES 4096u /* a removal: about a millisecond */
+
+/* True when it was. */
+static bool repair_if_linked(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone)
 {
-    if (node != gone && lh__links_has(graph, node, 0, gone)) {
-        lh__links_repair(graph, node, 0, gone);
+    if (!lh__links_has(graph, node, level, gone)) {
+        return false;
     }
+    lh__links_repair(graph, node, level, gone);
+    return true;
 }
 
-static void find_near(struct lh_graph *graph, uint32_t gone)
+/* The nodes from `node` on: what stands in no list. */
+static void find_everywhere(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t gone)
 {
-    uint32_t near[2 * LH_M_MAX], next[2 * LH_M_MAX];
-    const uint32_t *links = lh__links(graph, gone, 0);
-    uint32_t count = lh__links_count(graph, links, 0);
-    memcpy(near, links, count * sizeof *near);
-    for (uint32_t i = 0; i < count && graph->t.incoming[gone].links > 0; i++) {
-        repair_if_linked(graph, near[i], gone);
-    }
-    for (uint32_t i = 0; i < count && graph->t.incoming[gone].links > 0; i++) {
-        const uint32_t *second = lh__links(graph, near[i], 0);
-        uint32_t second_count = lh__links_count(graph, second, 0);
-        memcpy(next, second, second_count * sizeof *next);
-        for (uint32_t j = 0; j < second_count && graph->t.incoming[gone].links > 0; j++) {
-            repair_if_linked(graph, next[j], gone);
+    for (; node < graph->slots; node++) {
+        if (lh__is_linked(graph, node) && lh__level(graph, node) >= level) {
+            repair_if_linked(graph, node, level, gone);
         }
     }
 }
 
-static void find_around(struct lh_graph *graph, uint32_t gone)
+/* Repairs all that link to `gone` on a level, and takes its own links there out of the lists. */
+static void unlink_level(struct lh_graph *graph, uint32_t gone, uint32_t level)
 {
-    struct lh__walk *walk = &graph->walks[0];
-    walk->query = lh__query_of(graph, gone);
-    lh__walk_descend(graph, walk, 0, graph->beam_width);
-    graph->kernels->beam(graph, walk, 1, 0);
-    for (uint32_t i = 0; i < walk->pool.count && graph->t.incoming[gone].links > 0; i++) {
-        repair_if_linked(graph, walk->pool.nodes[i], gone);
+    uint32_t links[2 * LH_M_MAX];
+    uint32_t count = lh__links_count(graph, lh__links(graph, gone, level), level);
+    memcpy(links, lh__links(graph, gone, level), count * sizeof *links);
+    for (uint32_t i = 0; i < count; i++) {
+        lh__links_prefetch(graph, links[i], level);
     }
-}
-
-static void find_everywhere(struct lh_graph *graph, uint32_t gone)
-{
-    for (uint32_t node = 0; node < graph->slots && graph->t.incoming[gone].links > 0; node++) {
-        if (lh__is_linked(graph, node)) {
-            repair_if_linked(graph, node, gone);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!repair_if_linked(graph, links[i], level, gone)) {
+            lh__backlinks_erase(graph, links[i], level, gone);
         }
     }
-    assert(graph->t.incoming[gone].links == 0);
-}
-
-/* Upper levels are a fifteenth of the nodes at m = 16: a pass over them is short, and needed only
- * for a node that stands there. */
-static void unlink_upper(struct lh_graph *graph, uint32_t gone)
-{
-    uint32_t level = lh__level(graph, gone);
-    for (uint32_t node = 0; level > 0 && node < graph->slots; node++) {
-        if (node == gone || graph->t.levels[node] == 0 || !lh__is_linked(graph, node)) {
-            continue;
-        }
-        for (uint32_t l = 1; l <= level && l <= lh__level(graph, node); l++) {
-            if (lh__links_has(graph, node, l, gone)) {
-                lh__links_repair(graph, node, l, gone);
-            }
-        }
+    lh__backlinks(graph, gone, level, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t again; /* repairs move lists, but do not change this one */
+        lh__links_repair(graph, lh__backlinks(graph, gone, level, &again)[i], level, gone);
+        assert(again == count);
     }
+    find_everywhere(graph, lh__backlinks_known(graph, gone, level), level, gone);
+    lh__backlinks_settle(graph);
+    lh__backlinks_drop(graph, gone, level);
 }
 
-/* The highest linked node but `gone`; LH__NIL when there is none. */
+/* The highest linked node but `gone`, the entry point; LH__NIL when there is none. */
 static uint32_t choose_entry(const struct lh_graph *graph, uint32_t gone)
 {
+    uint32_t beside = *lh__links(graph, gone, lh__level(graph, gone));
+    if (beside != LH__NIL) {
+        return beside; /* as high as it */
+    }
     uint32_t best = LH__NIL;
     for (uint32_t node = 0; node < graph->slots; node++) {
         if (node != gone && lh__is_linked(graph, node) &&
@@ -88,16 +75,14 @@ static uint32_t choose_entry(const struct lh_graph *graph, uint32_t gone)
 
 void lh__unlink(struct lh_graph *graph, uint32_t node)
 {
-    find_near(graph, node);
-    if (graph->t.incoming[node].links > 0) {
-        find_around(graph, node);
-    }
-    if (graph->t.incoming[node].links > 0) {
-        find_everywhere(graph, node);
-    }
-    unlink_upper(graph, node);
+    lh__backlinks_learn(graph, LEARN_NODES);
     if (graph->entry == node) {
         lh__entry_set(graph, choose_entry(graph, node));
     }
+    for (uint32_t level = lh__level(graph, node); level > 0; level--) {
+        unlink_level(graph, node, level);
+    }
+    unlink_level(graph, node, 0);
+    assert(graph->t.incoming[node].leading_up == 0);
     lh__links_drop(graph, node);
 }

@@ -1,8 +1,8 @@
 /* A graph's tables, frozen and read out while the graph changes, and read back in.
  *
  * What cannot be computed again is kept: levels, links, vectors. Codes, norms, in-degrees and free
- * slots are derived from them when a graph is loaded, so what they look like may change from one
- * version to the next. Single-owner, as the graph is. */
+ * slots are derived from them when a graph is loaded, backlinks when it is changed; so what they
+ * look like may change from one version to the next. Single-owner, as the graph is. */
 #ifndef LH_HNSW_SNAPSHOT_H
 #define LH_HNSW_SNAPSHOT_H
 

@@ -8,14 +8,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define UPPER LH__TABLES /* the place of the upper links in `mapped`, after the node tables */
+/* The places of those that are not node tables. */
+#define UPPER           LH__NODE_TABLES
+#define UPPER_BACKLINKS (LH__NODE_TABLES + 1)
+#define BACKLINKS       (LH__NODE_TABLES + 2)
 
 #define PAGE_BYTES 4096u
 #define HUGE_BYTES (2u << 20)
 #define HUGE_FROM_BYTES \
     (4u << 20) /* smaller tables fit the TLB, and many small indexes stay small */
 
-/* Bytes a slot in the i-th table, in the order of struct lh__tables; 0 when the graph has none. */
+/* Bytes a slot (or block, or unit of blocks) in the i-th table, in the order of struct lh__tables;
+ * 0 when the graph has none. */
 static size_t stride_of(const struct lh_graph *graph, size_t i)
 {
     const size_t strides[] = {
@@ -37,27 +41,23 @@ static size_t stride_of(const struct lh_graph *graph, size_t i)
         sizeof(uint8_t),
         sizeof(uint8_t),
         graph->upper_stride * sizeof(uint32_t),
+        sizeof(uint32_t),
+        LH__BACKLINK_UNIT_BYTES,
     };
-    _Static_assert(sizeof strides / sizeof strides[0] == LH__TABLES + 1, "one stride a table");
+    _Static_assert(sizeof strides / sizeof strides[0] == LH__TABLES, "one stride a table");
     return strides[i];
 }
 
 static void *table_get(const struct lh_graph *graph, size_t i)
 {
-    void *base = graph->upper;
-    if (i != UPPER) {
-        memcpy(&base, (const char *)&graph->t + i * sizeof base, sizeof base);
-    }
+    void *base;
+    memcpy(&base, (const char *)&graph->t + i * sizeof base, sizeof base);
     return base;
 }
 
 static void table_set(struct lh_graph *graph, size_t i, void *base)
 {
-    if (i == UPPER) {
-        graph->upper = base;
-    } else {
-        memcpy((char *)&graph->t + i * sizeof base, &base, sizeof base);
-    }
+    memcpy((char *)&graph->t + i * sizeof base, &base, sizeof base);
 }
 
 static void *grow_small(const struct lh_graph *graph, size_t i, size_t bytes)
@@ -119,7 +119,7 @@ static enum lh_status table_grow(struct lh_graph *graph, size_t i, uint32_t slot
 
 static enum lh_status tables_grow(struct lh_graph *graph, uint32_t slots)
 {
-    for (size_t i = 0; i < UPPER; i++) {
+    for (size_t i = 0; i < LH__NODE_TABLES; i++) {
         if (table_grow(graph, i, slots) != LH_OK) {
             return LH_OUT_OF_MEMORY;
         }
@@ -131,6 +131,7 @@ static enum lh_status tables_grow(struct lh_graph *graph, uint32_t slots)
 static enum lh_status upper_grow(struct lh_graph *graph, uint32_t blocks)
 {
     enum lh_status status = table_grow(graph, UPPER, blocks);
+    status = status == LH_OK ? table_grow(graph, UPPER_BACKLINKS, blocks) : status;
     if (status == LH_OK) {
         graph->upper_capacity = blocks;
     }
@@ -158,9 +159,23 @@ enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots, uint32
     return LH_OK;
 }
 
+/* In the middle of a change, which goes on without when there is no memory. */
+enum lh_status lh__tables_reserve_backlinks(struct lh_graph *graph, uint32_t units)
+{
+    if (units <= graph->backlinks_capacity) {
+        return LH_OK;
+    }
+    uint32_t roomy = with_slack(units);
+    enum lh_status status = table_grow(graph, BACKLINKS, roomy);
+    if (status == LH_OK) {
+        graph->backlinks_capacity = roomy;
+    }
+    return status;
+}
+
 void lh__tables_release(struct lh_graph *graph)
 {
-    for (size_t i = 0; i <= UPPER; i++) {
+    for (size_t i = 0; i < LH__TABLES; i++) {
         if (graph->mapped[i] != 0) {
             munmap(table_get(graph, i), graph->mapped[i]);
         }
@@ -169,8 +184,10 @@ void lh__tables_release(struct lh_graph *graph)
 
 uint64_t lh__tables_bytes(const struct lh_graph *graph)
 {
-    uint64_t bytes = (uint64_t)stride_of(graph, UPPER) * graph->upper_used;
-    for (size_t i = 0; i < UPPER; i++) {
+    uint64_t blocks = stride_of(graph, UPPER) + stride_of(graph, UPPER_BACKLINKS);
+    uint64_t bytes =
+        blocks * graph->upper_used + (uint64_t)stride_of(graph, BACKLINKS) * graph->backlinks_used;
+    for (size_t i = 0; i < LH__NODE_TABLES; i++) {
         bytes += (uint64_t)stride_of(graph, i) * graph->slots;
     }
     return bytes;

@@ -7,7 +7,8 @@
 struct check {
     const struct lh_graph *graph;
     struct lh_error *error;
-    struct lh__incoming *incoming;
+    uint32_t *leading_up; /* links to each node */
+    uint32_t entry_links;
     uint32_t listed; /* copies found in lists */
 };
 
@@ -38,8 +39,8 @@ static enum lh_status check_links(struct check *check, uint32_t node, uint32_t l
                                     node, level, other);
             }
         }
-        check->incoming[other].links += level == 0;
-        check->incoming[other].leading_up += level == 0 && lh__leads_up(graph, node, other);
+        check->entry_links += level == 0 && other == graph->entry;
+        check->leading_up[other] += level == 0 && lh__leads_up(graph, node, other);
     }
     for (uint32_t i = count; i < stride; i++) {
         if (links[i] != LH__NIL) {
@@ -143,15 +144,18 @@ static enum lh_status check_nodes(struct check *check, struct lh__encoded *again
 static enum lh_status check_degrees(struct check *check)
 {
     const struct lh_graph *graph = check->graph;
+    if (check->entry_links != graph->entry_links) {
+        return lh_error_set(check->error, LH_CORRUPT, "entry point %u: in-degree %u, not %u",
+                            graph->entry, check->entry_links, graph->entry_links);
+    }
     for (uint32_t node = 0; node < graph->slots; node++) {
         if (!lh__is_linked(graph, node)) {
             continue;
         }
-        const struct lh__incoming *found = &check->incoming[node], *said = &graph->t.incoming[node];
-        if (found->links != said->links || found->leading_up != said->leading_up) {
-            return lh_error_set(check->error, LH_CORRUPT,
-                                "node %u: in-degree %u (%u up), %u links to it (%u up)", node,
-                                said->links, said->leading_up, found->links, found->leading_up);
+        uint32_t said = graph->t.incoming[node].leading_up;
+        if (check->leading_up[node] != said) {
+            return lh_error_set(check->error, LH_CORRUPT, "node %u: %u links lead up to it, not %u",
+                                node, check->leading_up[node], said);
         }
         if (graph->live - graph->copies == 1) {
             continue;
@@ -235,11 +239,11 @@ enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *
     enum lh_status status = LH_OUT_OF_MEMORY;
     size_t slots = (size_t)graph->slots + 1;
     uint64_t signs[LH__SIGN_WORDS];
-    struct check check = {graph, error, calloc(slots, sizeof *check.incoming), 0};
+    struct check check = {graph, error, calloc(slots, sizeof *check.leading_up), 0, 0};
     uint32_t *queue = malloc(slots * sizeof *queue);
     uint8_t *seen = calloc(slots, sizeof *seen);
     struct lh__encoded again = {.code = aligned_alloc(64, graph->code_bytes), .signs = signs};
-    if (check.incoming == NULL || queue == NULL || seen == NULL || again.code == NULL) {
+    if (check.leading_up == NULL || queue == NULL || seen == NULL || again.code == NULL) {
         status =
             lh_error_set(error, LH_OUT_OF_MEMORY, "no memory to validate %u slots", graph->slots);
         goto done;
@@ -249,10 +253,11 @@ enum lh_status lh_graph_validate(const struct lh_graph *graph, struct lh_error *
     status = status == LH_OK ? check_nodes(&check, &again) : status;
     status = status == LH_OK ? check_degrees(&check) : status;
     status = status == LH_OK ? check_reachable(&check, queue, seen) : status;
+    status = status == LH_OK ? lh__backlinks_validate(graph, error) : status;
 done:
     free(again.code);
     free(seen);
     free(queue);
-    free(check.incoming);
+    free(check.leading_up);
     return status;
 }

@@ -99,7 +99,7 @@ static struct frozen *freeze(const struct model *model)
     frozen->levels = copy_of(graph->t.levels, graph->slots);
     frozen->checked = copy_of(graph->t.checked, graph->slots);
     frozen->links = copy_of(graph->t.links, (size_t)graph->slots * graph->links_stride * 4);
-    frozen->upper = copy_of(graph->upper, (size_t)graph->upper_used * graph->upper_stride * 4);
+    frozen->upper = copy_of(graph->t.upper, (size_t)graph->upper_used * graph->upper_stride * 4);
     search_all(model, model->shard, frozen->hits, frozen->found);
     return frozen;
 }
@@ -152,7 +152,7 @@ static void assert_same_links(const struct frozen *frozen, const struct lh_graph
     if (frozen->slots > 0)
         assert_memory_equal(graph->t.levels, frozen->levels, frozen->slots);
     if (frozen->upper_used > 0)
-        assert_memory_equal(graph->upper, frozen->upper,
+        assert_memory_equal(graph->t.upper, frozen->upper,
                             (size_t)frozen->upper_used * graph->upper_stride * 4);
     for (uint32_t node = 0; node < frozen->slots; node++) {
         if (!lh_graph_is_live(graph, node)) {
