@@ -210,7 +210,8 @@ static enum lh_status lh_config_set_at(struct lh_config *config, size_t at, stru
     if (wrong != NULL) {
         const char *quote = given == LH_CONFIG_STRING || given == LH_CONFIG_TEXT ? "\"" : "";
         int shown = value.len < 40 ? (int)value.len : 40;
-        if (key->flags & LH_KEY_SECRET)
+        bool has_user = (key->flags & LH_KEY_URL) && memchr(value.ptr, '@', value.len) != NULL;
+        if ((key->flags & LH_KEY_SECRET) || has_user) /* a user's name comes with a password */
             return lh_error_set(error, LH_CONFIG, "%s: %s: the value %s", origin, name, wrong);
         return lh_error_set(error, LH_CONFIG, "%s: %s: %s%.*s%s%s %s", origin, name, quote, shown,
                             value.ptr, value.len > 40 ? "..." : "", quote, wrong);

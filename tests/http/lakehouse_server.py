@@ -206,6 +206,7 @@ class Index:
 
 
 SERVICES = ("gateway", "vectord", "storaged", "queryd")
+WITHOUT_VECTORD = tuple(name for name in SERVICES if name != "vectord")
 
 
 class Server:
@@ -329,7 +330,7 @@ class SplitServer:
         self.vectord_port = self.vectord.vectord_port
         try:
             self.gateway = Server(
-                f"gateway.vectord_url={tls_help.url(self.vectord_port)}", binds=("gateway", "queryd")
+                f"gateway.vectord_url={tls_help.url(self.vectord_port)}", binds=WITHOUT_VECTORD
             )
         except BaseException:
             self.vectord.kill()

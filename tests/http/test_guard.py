@@ -6,14 +6,15 @@ from raw_http import get
 
 
 def refused(server, raw, status, code):
-    """The answer, with the connection closed behind it."""
-    client = server.connect()
-    client.send(raw)
-    answer = client.answer()
-    assert (answer.status, answer.code) == (status, code), answer.body
-    assert answer.closes
-    assert client.at_eof()
-    client.close()
+    """The answer on every port, with the connection closed behind it."""
+    for service in server.ports:
+        client = server.connect(service)
+        client.send(raw)
+        answer = client.answer()
+        assert (answer.status, answer.code) == (status, code), (service, answer.body)
+        assert answer.closes
+        assert client.at_eof()
+        client.close()
 
 
 HEAD = "GET /healthz HTTP/1.1\r\nHost: a\r\n"
@@ -142,23 +143,25 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_is_accepted(server, raw):
-    client = server.connect()
-    client.send(raw)
-    assert client.answer().status == 200
-    client.send(get())  # the next request is where it should be
-    assert client.answer().status == 200
-    client.close()
+    for service in server.ports:
+        client = server.connect(service)
+        client.send(raw)
+        assert client.answer().status == 200, service
+        client.send(get())  # the next request is where it should be
+        assert client.answer().status == 200, service
+        client.close()
 
 
 @pytest.mark.parametrize("raw", [*BAD_REQUESTS.values(), *(raw for raw, _, _ in
                                                           OTHER_REFUSALS.values())],
                          ids=[*BAD_REQUESTS.keys(), *OTHER_REFUSALS.keys()])
 def test_a_request_smuggled_behind_it_is_not_answered(server, raw):
-    client = server.connect()
-    client.send(raw + get("/healthz"))
-    assert client.answer().status >= 400
-    assert client.at_eof()
-    client.close()
+    for service in server.ports:
+        client = server.connect(service)
+        client.send(raw + get("/healthz"))
+        assert client.answer().status >= 400, service
+        assert client.at_eof(), service
+        client.close()
 
 
 @pytest.mark.parametrize("target", ["/v1/vectors/index/%", "/v1/vectors/index/%4",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_server import Client, Server, wait_until
+from lakehouse_server import SERVICES, Client, Server, wait_until
 
 BUILD = Path(os.environ.get("LAKEHOUSED", "build/release/lakehoused")).resolve().parent
 SOURCE = Path(__file__).resolve().parents[2]
@@ -143,6 +143,8 @@ def test_the_pages_say_what_the_programs_say(pages):
                                   capture_output=True, text=True, timeout=20)
             assert done.returncode == 0 and not done.stderr, done.stderr
     client = (pages / "lakehouse.1").read_text().replace("\\-", "-")
+    for command in set(complete(f"{BUILD}/lakehouse ", "_lakehouse")) - {"help", "--help", "--version"}:
+        assert re.search(rf"^\.SS {command}\b", client, re.M), command
     assert "--connections N" in client and "--token TOKEN" in client
     assert "--set" in (pages / "lakehoused.8").read_text().replace("\\-", "-")
 
@@ -199,7 +201,7 @@ def package(tmp_path_factory):
         pytest.skip("packages are made of builds without sanitizers")
     out = tmp_path_factory.mktemp("package")
     subprocess.run(["cpack", "--config", BUILD / "CPackConfig.cmake", "-B", out], check=True,
-                   capture_output=True, timeout=120)
+                   capture_output=True, timeout=300)
     (made,) = out.glob("*.deb")
     return made
 
@@ -218,7 +220,8 @@ def test_the_package_has_what_it_needs(package):
     for path in ("./usr/bin/lakehoused", "./usr/bin/lakehouse", "./etc/lakehouse/lakehouse.toml",
                  "./usr/lib/systemd/system/lakehoused.service", "./usr/share/man/man8/lakehoused.8",
                  "./usr/share/man/man1/lakehouse.1", "./usr/share/man/man5/lakehouse.toml.5",
-                 "./usr/share/bash-completion/completions/lakehouse"):
+                 "./usr/share/bash-completion/completions/lakehouse",
+                 "./usr/share/doc/lakehouse/copyright"):
         assert re.search(rf" {re.escape(path)}$", contents, re.M), path
     assert "root/root" in contents and not re.search(r"^-\S*w[^ ]* (?!root/root)", contents, re.M)
 
@@ -283,8 +286,9 @@ class Machine:
         process = subprocess.Popen(
             ["chroot", "--userspec=lakehouse:lakehouse", self.root, "env",
              "NOTIFY_SOCKET=/tmp/notify", "WATCHDOG_USEC=1000000", "/usr/bin/lakehoused",
-             "--config", "/etc/lakehouse/lakehouse.toml", "--set", "gateway.bind=127.0.0.1:0",
-             "--set", "vectord.bind=127.0.0.1:0"], stderr=log)
+             "--config", "/etc/lakehouse/lakehouse.toml", *(word for name in SERVICES
+                                                          for word in ("--set", f"{name}.bind=127.0.0.1:0"))],
+            stderr=log)
         wait_until(lambda: manager.count("READY=1") == 1 or process.poll() is not None)
         log.seek(0)
         text = log.read().decode()
@@ -314,8 +318,19 @@ def newer(package, folder):
     control = tree / "DEBIAN/control"
     control.write_text(control.read_text().replace("Version: ", "Version: 99."))
     made = folder / "newer.deb"
-    dpkg_deb("-b", "--root-owner-group", tree, made)
+    dpkg_deb("-Zgzip", "-z1", "-b", "--root-owner-group", tree, made)
     return made
+
+
+def check_sql(machine, client):
+    """DuckDB comes along, and it is the package's that is used."""
+    libraries = machine.run("ldd", "/usr/bin/lakehoused").stdout
+    answer = client.post("/v1/sql", {"sql": "SELECT 40 + 2 AS a"})
+    if "libduckdb" in libraries:
+        assert "libduckdb.so => /usr/lib/lakehouse/libduckdb.so" in libraries
+        assert answer.json["rows"] == [[42]], answer
+    else:
+        assert answer.status == 501 and not machine.path("/usr/lib/lakehouse").exists()
 
 
 @needs_dpkg
@@ -331,6 +346,7 @@ def test_it_installs_serves_upgrades_and_goes(package, machine, tmp_path):
     process, manager, port = machine.serve()
     with Client(port) as client:
         client.create("kept", 2).add([{"id": "a", "vector": [1, 0]}])
+        check_sql(machine, client)
     wait_until(lambda: manager.count("WATCHDOG=1") >= 2)
     machine.stop(process, manager)
 

@@ -10,7 +10,9 @@ import time
 import pytest
 
 import tls_help
-from lakehouse_server import Client, Server, SplitServer, in_parallel, seeded, wait_until
+from lakehouse_server import (
+    WITHOUT_VECTORD, Client, Server, SplitServer, in_parallel, seeded, wait_until,
+)
 from raw_http import CUT, RawClient, chunked, get, post, post_chunked
 from raw_upstream import Upstream, always
 
@@ -70,10 +72,10 @@ def keeper(requests, *answer, **options):
 
 def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path):
     vectord = start("gateway.bind=none")
-    assert set(vectord.ports) == {"vectord", "queryd"}
+    assert "vectord" in vectord.ports and "gateway" not in vectord.ports
     gateway = start(f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}",
-                    f"vectord.data_dir={tmp_path}/data", binds=["gateway", "queryd"])
-    assert set(gateway.ports) == {"gateway", "queryd"}
+                    f"vectord.data_dir={tmp_path}/data", binds=WITHOUT_VECTORD)
+    assert "gateway" in gateway.ports and "vectord" not in gateway.ports
     assert {folder.name for folder in tmp_path.glob("data/*")} <= {"query"}  # no log
     with gateway.client() as client:
         index = client.create("words", 2)
@@ -89,7 +91,7 @@ def test_a_gateway_before_another_process_runs_no_vector_service(start, tmp_path
 def test_a_bind_that_is_set_is_opened_beside_the_proxy(start):
     vectord = start("gateway.bind=none")
     both = start(f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}")
-    assert set(both.ports) == {"gateway", "vectord", "queryd"}
+    assert {"gateway", "vectord"} <= set(both.ports)
     with both.client() as far, Client(both.vectord_port) as near:
         far.create("far", 2)
         near.create("near", 2)
@@ -693,7 +695,7 @@ def test_the_gateway_asks_for_tokens_and_brings_its_own(start, tmp_path):
         f"indexes = [\"mine\"]\n[peer]\ntoken = \"{PEER}\"\n")
     vectord = start("gateway.bind=none", behind)
     gateway = start(before, f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}",
-                    binds=["gateway"])
+                    binds=WITHOUT_VECTORD)
     new = {"name": "mine", "dimension": 2}
     with gateway.client() as client, Client(vectord.vectord_port) as direct:
         assert client.post("/v1/vectors/index", new).status == 401
@@ -713,8 +715,7 @@ def test_the_gateway_asks_for_tokens_and_brings_its_own(start, tmp_path):
 
 
 def test_objects_go_through_the_gateway(start, tmp_path):
-    storaged = start("gateway.bind=none", "vectord.bind=none", "storaged.bind=127.0.0.1:0",
-                     f"storaged.root={tmp_path}", binds=[])
+    storaged = start("gateway.bind=none", "vectord.bind=none", f"storaged.root={tmp_path}")
     if "storaged" not in storaged.ports:
         pytest.skip("this version has no object store")
     gateway = start(f"gateway.storaged_url={tls_help.url(storaged.ports['storaged'])}")

@@ -57,7 +57,7 @@ def gateway():
 
     def make(service, *sets, **env):
         server = Server("gateway.vectord_url=" + service.url, "vectord.bind=none", *sets,
-                        binds=("gateway",), env={**tls_help.trust(), **env})
+                        env={**tls_help.trust(), **env})
         started.append((server, service))
         return server
 
