@@ -5,6 +5,8 @@
  * nothing needs the most. A call carries the ticket of its caller's entry as its data. */
 #include "actors/access.h"
 
+#include "actors/catalog.h"
+
 #include "base/clock.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -165,6 +167,16 @@ static bool check_scope(struct lh_access *access, struct lh_http_call *call,
     return false;
 }
 
+/* A dataset is where its objects are. */
+static bool allows_dataset(const struct lh_token *token, struct lh_str name)
+{
+    char folder[sizeof LH_DATASET_FOLDER + LH_NAME_BYTES_MAX + 1];
+    int len =
+        snprintf(folder, sizeof folder, LH_DATASET_FOLDER "%.*s/",
+                 (int)(name.len < LH_NAME_BYTES_MAX ? name.len : LH_NAME_BYTES_MAX), name.ptr);
+    return lh_token_allows_prefix(token, (struct lh_str){folder, (size_t)len});
+}
+
 /* What of the server the call is for, against what the token is limited to. */
 static bool check_reach(struct lh_access *access, struct lh_http_call *call,
                         const struct lh_token *token)
@@ -188,6 +200,11 @@ static bool check_reach(struct lh_access *access, struct lh_http_call *call,
         what = "key";
         name = lh_http_call_param(call, 0);
         allows = lh_token_allows_prefix(token, name);
+        break;
+    case LH_HTTP_REACH_DATASET:
+        what = "dataset";
+        name = lh_http_call_param(call, 0);
+        allows = allows_dataset(token, name);
         break;
     case LH_HTTP_REACH_PREFIX:
         what = "prefix";

@@ -117,19 +117,26 @@ void lh_registry_remove(struct lh_registry *registry, struct lh_str name)
 
 /* ---- versions ---- */
 
+enum lh_status lh_dataset_reserve(struct lh_dataset *dataset)
+{
+    if (dataset->version_count < dataset->version_capacity)
+        return LH_OK;
+    uint32_t capacity = dataset->version_capacity == 0 ? 2 : 2 * dataset->version_capacity;
+    uint64_t *grown = realloc(dataset->versions, capacity * sizeof *grown);
+    if (grown == NULL)
+        return LH_OUT_OF_MEMORY;
+    dataset->versions = grown;
+    dataset->version_capacity = capacity;
+    return LH_OK;
+}
+
 enum lh_status lh_dataset_add_version(struct lh_dataset *dataset, uint64_t version)
 {
     uint32_t at = dataset->version_count;
     if (lh_dataset_has_version(dataset, version))
         return LH_OK;
-    if (dataset->version_count == dataset->version_capacity) {
-        uint32_t capacity = dataset->version_capacity == 0 ? 2 : 2 * dataset->version_capacity;
-        uint64_t *grown = realloc(dataset->versions, capacity * sizeof *grown);
-        if (grown == NULL)
-            return LH_OUT_OF_MEMORY;
-        dataset->versions = grown;
-        dataset->version_capacity = capacity;
-    }
+    if (lh_dataset_reserve(dataset) != LH_OK)
+        return LH_OUT_OF_MEMORY;
     while (at > 0 && dataset->versions[at - 1] > version)
         at--;
     memmove(&dataset->versions[at + 1], &dataset->versions[at],

@@ -46,6 +46,8 @@ LH_MUST_USE enum lh_status lh_registry_make(struct lh_registry *registry, struct
                                             struct lh_dataset **dataset);
 void lh_registry_remove(struct lh_registry *registry, struct lh_str name);
 
+/* Makes room, so that adding one version does not fail. LH_OUT_OF_MEMORY. */
+LH_MUST_USE enum lh_status lh_dataset_reserve(struct lh_dataset *dataset);
 /* Adds a version to those that there are; nothing when it is there. LH_OUT_OF_MEMORY. */
 LH_MUST_USE enum lh_status lh_dataset_add_version(struct lh_dataset *dataset, uint64_t version);
 void lh_dataset_drop_version(struct lh_dataset *dataset, uint64_t version);

@@ -316,6 +316,10 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
         lh_queryd_on_piece(gateway->queryd, (struct lh_query_piece *)msg);
         return;
     }
+    if (msg->type == LH_MSG_CATALOG) {
+        lh__catalog_back(gateway, (struct lh_catalog_call *)msg);
+        return;
+    }
     if (msg->type == LH_MSG_TRANSFER) {
         lh__object_back(gateway, (struct lh_transfer *)msg);
         return;

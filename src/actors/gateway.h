@@ -5,6 +5,7 @@
 
 #include "actors/access.h"
 #include "actors/admission.h"
+#include "actors/catalog_service.h"
 #include "actors/decoder.h"
 #include "actors/notify.h"
 #include "actors/peer.h"
@@ -29,7 +30,8 @@ struct lh_gateway {
     struct lh_gateway_options options;
     struct lh_http_server *http;
     struct lh_access *access;
-    struct lh_queryd *queryd; /* NULL: it is elsewhere */
+    struct lh_queryd *queryd;   /* NULL: it is elsewhere */
+    struct lh_catalog *catalog; /* NULL: it is elsewhere */
     struct lh_decoder_actor *decoders;
     uint32_t decoder_count;
     uint32_t next_decoder;
@@ -96,7 +98,21 @@ void lh_handle_object_get(struct lh_http_call *call, void *context);
 void lh_handle_object_delete(struct lh_http_call *call, void *context);
 void lh_handle_object_list(struct lh_http_call *call, void *context);
 
+void lh_handle_dataset_register(struct lh_http_call *call, void *context);
+void lh_handle_dataset_get(struct lh_http_call *call, void *context);
+void lh_handle_dataset_delete(struct lh_http_call *call, void *context);
+void lh_handle_dataset_list(struct lh_http_call *call, void *context);
+
 /* ---- between the files of the gateway ---- */
+
+/* Whether the body is said to be JSON; if not, the call has been answered. */
+bool lh__gateway_check_json(struct lh_http_call *call);
+/* A query parameter that is true or false, and false when it is absent. LH_INVALID_ARGUMENT. */
+LH_MUST_USE enum lh_status lh__gateway_parse_flag(const struct lh_http_call *call, const char *name,
+                                                  bool *flag, struct lh_error *error);
+
+/* A call of the catalog has come back. */
+void lh__catalog_back(struct lh_gateway *gateway, struct lh_catalog_call *made);
 
 /* Makes the request of a call, with its index's name from the path. Answers the call and returns
  * NULL when it cannot. */

@@ -81,6 +81,8 @@ void lh_handle_ready(struct lh_http_call *call, void *context)
         status = "loading";
     if (gateway->storaged_metrics != NULL && !append_storaged(gateway->storaged_metrics, &details))
         status = "loading";
+    if (gateway->catalog != NULL)
+        lh_catalog_append_state(gateway->catalog, &details);
     if (lh_http_call_service(call) == LH_HTTP_GATEWAY) {
         append_proxied(&gateway->proxy, &details);
         unready = lh_proxy_find_unready(&gateway->proxy);
@@ -126,17 +128,23 @@ static bool is_json(struct lh_str type)
            lh_str_eq_nocase((struct lh_str){type.ptr + type.len - 5, 5}, LH_STR("+json"));
 }
 
-static void start_with_body(struct lh_gateway *gateway, struct lh_http_call *call, enum lh_op op)
+bool lh__gateway_check_json(struct lh_http_call *call)
 {
     struct lh_str type = lh_http_call_header(call, "content-type");
-    if (!is_json(type)) {
-        struct lh_error error;
-        lh_error_set(&error, LH_UNSUPPORTED_MEDIA_TYPE,
-                     "Content-Type: \"%.*s\" is not application/json",
-                     (int)(type.len < 80 ? type.len : 80), type.ptr);
-        lh_http_answer_error(call, &error);
+    struct lh_error error;
+    if (is_json(type))
+        return true;
+    lh_error_set(&error, LH_UNSUPPORTED_MEDIA_TYPE,
+                 "Content-Type: \"%.*s\" is not application/json",
+                 (int)(type.len < 80 ? type.len : 80), type.ptr);
+    lh_http_answer_error(call, &error);
+    return false;
+}
+
+static void start_with_body(struct lh_gateway *gateway, struct lh_http_call *call, enum lh_op op)
+{
+    if (!lh__gateway_check_json(call))
         return;
-    }
     struct lh_request *request = lh__gateway_request(gateway, call, op);
     if (request == NULL)
         return;
@@ -246,8 +254,8 @@ static enum lh_status parse_limit(const struct lh_http_call *call, uint32_t *lim
     return LH_OK;
 }
 
-static enum lh_status parse_flag(const struct lh_http_call *call, const char *name, bool *flag,
-                                 struct lh_error *error)
+enum lh_status lh__gateway_parse_flag(const struct lh_http_call *call, const char *name, bool *flag,
+                                      struct lh_error *error)
 {
     struct lh_str text;
     *flag = false;
@@ -268,7 +276,7 @@ void lh_handle_items_page(struct lh_http_call *call, void *context)
     bool with_vector = false;
     enum lh_status status = parse_limit(call, &limit, &error);
     if (status == LH_OK)
-        status = parse_flag(call, "with_vector", &with_vector, &error);
+        status = lh__gateway_parse_flag(call, "with_vector", &with_vector, &error);
     if (status != LH_OK) {
         lh_http_answer_error(call, &error);
         return;

@@ -239,6 +239,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
     }
     if (gateway->peer != NULL)
         append_peer(&out, gateway->peer);
+    if (gateway->catalog != NULL)
+        lh_catalog_metrics(gateway->catalog, &out);
     if (gateway->queryd != NULL)
         lh_queryd_metrics(gateway->queryd, &out);
     if (gateway->storaged_metrics != NULL)

@@ -3,9 +3,9 @@
 #define LH_ACTORS_QUERYD_H
 
 #include "actors/query_worker.h"
+#include "actors/work_folder.h"
 #include "base/config.h"
 #include "base/log.h"
-#include <limits.h>
 
 struct lh_queryd {
     struct lh_sql *sql; /* NULL: not started, for `reason` */
@@ -22,8 +22,7 @@ struct lh_queryd {
     struct lh_msg_queue waiting; /* for a worker */
     uint64_t refused;
     uint64_t cancelled;
-    char folder[PATH_MAX]; /* of cached files, with a slash at its end */
-    bool is_temporary;     /* the folder goes with the server */
+    struct lh_work_folder folder; /* of cached files */
 };
 
 /* Opens DuckDB and makes the workers; `vectord` is NULL when it is in another process. Where that

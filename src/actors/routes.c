@@ -76,6 +76,7 @@
 #define STORAGED (LH_HTTP_GATEWAY | LH_HTTP_STORAGED)
 #define VECTORD  (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
 #define QUERYD   (LH_HTTP_GATEWAY | LH_HTTP_QUERYD)
+#define CATALOGD (LH_HTTP_GATEWAY | LH_HTTP_CATALOGD)
 #define SQL                                                                                      \
     "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
     "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
@@ -88,6 +89,35 @@
     "["                                                                                            \
     "\"waiting\",\"running\",\"sending\"]},\"rows\":" INTEGER                                      \
     ",\"elapsed_ms\":{\"type\":\"number\"}}}"
+#define NAME "{\"type\":\"string\",\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$\"}"
+#define DATASET_PARTS                                                                              \
+    "\"name\":" NAME ",\"fingerprint\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":128},"   \
+    "\"objects\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\",\"required\":[" \
+    "\"key\","                                                                                     \
+    "\"size\"],\"properties\":{\"key\":{\"type\":\"string\"},\"size\":" INTEGER                    \
+    ",\"fingerprint\":{"                                                                           \
+    "\"type\":\"string\"}}}},\"schema\":{\"type\":\"array\",\"items\":{\"type\":\"object\","       \
+    "\"properties\":{\"name\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"}}}},"            \
+    "\"row_count\":" INTEGER
+#define REGISTER                                                                               \
+    "{\"type\":\"object\",\"required\":[\"name\",\"fingerprint\",\"objects\"],\"properties\":" \
+    "{" DATASET_PARTS                                                                          \
+    ",\"mode\":{\"enum\":[\"create\",\"replace\",\"append\"],\"default\":\"create\"}}}"
+#define MANIFEST                                                                           \
+    "{\"type\":\"object\",\"properties\":{\"dataset_id\":{\"type\":\"string\",\"format\":" \
+    "\"uuid\"}," DATASET_PARTS ",\"version\":" INTEGER                                     \
+    ",\"created_at\":{\"type\":\"string\",\"format\":"                                     \
+    "\"date-time\"}}}"
+#define DATASETS                                                                                  \
+    "{\"type\":\"object\",\"properties\":{\"datasets\":{\"type\":\"array\",\"items\":{\"type\":"  \
+    "\"object\","                                                                                 \
+    "\"properties\":{\"name\":" NAME ",\"dataset_id\":{\"type\":\"string\",\"format\":\"uuid\"}," \
+    "\"state\":{\"enum\":[\"ready\",\"loading\",\"failed\",\"deleting\"]},\"reason\":{\"type\":"  \
+    "\"string\"},"                                                                                \
+    "\"version\":" INTEGER ",\"versions\":" INTEGER ",\"fingerprint\":{\"type\":\"string\"},"     \
+    "\"objects\":" INTEGER ",\"size\":" INTEGER ",\"row_count\":" INTEGER                         \
+    ",\"created_at\":{\"type\":"                                                                  \
+    "\"string\",\"format\":\"date-time\"}}}},\"next_cursor\":{\"type\":\"string\"}}}"
 #define ROWS                                                                                 \
     "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"columns\":{"  \
     "\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":"  \
@@ -305,6 +335,50 @@ const struct lh_route lh_routes[] = {
      .operation = "listObjects",
      .summary = "List the objects with a prefix, in byte order of their keys, by pages",
      .response_json = OBJECTS,
+     .query = "prefix,limit,cursor",
+     .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/catalog/register",
+     .services = CATALOGD,
+     .body = LH_HTTP_BODY_WHOLE,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_dataset_register,
+     .operation = "registerDataset",
+     .summary = "Register objects as a dataset, or as its next version; 200 when they were before",
+     .request_json = REGISTER,
+     .response_json = MANIFEST,
+     .success = 201},
+    {.method = LH_HTTP_GET,
+     .pattern = "/catalog/manifest/{name}",
+     .services = CATALOGD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_DATASET,
+     .handle = lh_handle_dataset_get,
+     .operation = "getManifest",
+     .summary = "What a dataset is, at its newest version or an older one",
+     .response_json = MANIFEST,
+     .query = "version",
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/catalog/manifest/{name}",
+     .services = CATALOGD,
+     .scope = LH_HTTP_SCOPE_ADMIN,
+     .reach = LH_HTTP_REACH_DATASET,
+     .handle = lh_handle_dataset_delete,
+     .operation = "deleteDataset",
+     .summary = "Delete a dataset, and with purge the objects that no other one names",
+     .query = "purge",
+     .success = 204},
+    {.method = LH_HTTP_GET,
+     .pattern = "/catalog/list",
+     .services = CATALOGD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_dataset_list,
+     .operation = "listDatasets",
+     .summary = "List the datasets by pages",
+     .response_json = DATASETS,
      .query = "prefix,limit,cursor",
      .success = 200},
     {.method = LH_HTTP_POST,

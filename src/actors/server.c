@@ -345,6 +345,26 @@ static enum lh_status make_queryd(struct lh_server *server, const struct lh_conf
     return lh_queryd_init(&server->queryd, config, server->http, vectord, &server->log, error);
 }
 
+/* The catalog listens where it has a store to be in; its routes behind the gateway say what is
+ * missing otherwise. */
+static enum lh_status make_catalog(struct lh_server *server, const struct lh_config *config,
+                                   struct lh_error *error)
+{
+    const struct lh_secrets *secrets = server->access.secrets;
+    struct lh_catalog_options options = {.config = config,
+                                         .token = secrets != NULL ? secrets->peer_token : NULL,
+                                         .log = &server->log};
+    if (server->has_storaged)
+        options.storaged = &server->storaged.actor;
+    if (server->has_s3)
+        options.storaged = &server->storaged_s3.actor;
+    server->has_catalog = true;
+    enum lh_status status = lh_catalog_init(&server->catalog, &options, error);
+    if (status == LH_OK && server->catalog.is_made)
+        status = listen_on(server, config, LH_HTTP_CATALOGD, error);
+    return status;
+}
+
 static void wire_gateway(struct lh_server *server)
 {
     server->gateway.http = server->http;
@@ -353,6 +373,7 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.decoder_count = server->decoder_count;
     server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
     server->gateway.queryd = server->has_queryd ? &server->queryd : NULL;
+    server->gateway.catalog = server->has_catalog ? &server->catalog : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
@@ -412,6 +433,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = make_vectord(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
         status = make_queryd(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_CATALOGD)->is_here)
+        status = make_catalog(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);
@@ -419,6 +442,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = lh_storaged_start(&server->storaged, error);
     if (status == LH_OK && server->has_s3)
         status = lh_actor_start(&server->storaged_s3.actor, error);
+    if (status == LH_OK && server->has_catalog)
+        status = lh_catalog_start(&server->catalog, error);
     if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
     if (status == LH_OK && server->has_queryd)
@@ -470,6 +495,8 @@ void lh_server_stop(struct lh_server *server)
             lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
     }
+    if (server->has_catalog)
+        lh_catalog_stop(&server->catalog);
     if (server->has_storaged) /* behind the peer, which may be its client */
         lh_storaged_stop(&server->storaged);
     if (server->has_s3) {
@@ -488,6 +515,8 @@ void lh_server_stop(struct lh_server *server)
     }
     if (server->has_queryd)
         lh_queryd_deinit(&server->queryd);
+    if (server->has_catalog)
+        lh_catalog_deinit(&server->catalog);
     if (server->http != NULL)
         lh_http_server_destroy(server->http);
     lh_gateway_deinit(&server->gateway);

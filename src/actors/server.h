@@ -2,6 +2,7 @@
 #ifndef LH_ACTORS_SERVER_H
 #define LH_ACTORS_SERVER_H
 
+#include "actors/catalog_service.h"
 #include "actors/gateway.h"
 #include "actors/services.h"
 #include "base/config.h"
@@ -26,6 +27,8 @@ struct lh_server {
     bool is_kept;
     bool has_peer;
     bool has_queryd;
+    struct lh_catalog catalog; /* when `has_catalog` */
+    bool has_catalog;
     bool has_storaged;
     bool has_s3;
     bool actors_made;

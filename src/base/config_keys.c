@@ -138,9 +138,12 @@ const struct lh_config_key lh__config_keys[] = {
               "Folder of the disk backend: an object is a file in it, under its key's path.\n"
               "Empty: object calls are answered 501."),
 
-    LH_STRING("catalogd", "bind", "127.0.0.1:3212", LH_KEY_BIND | LH_KEY_LATER,
-              "Where the catalog answers."),
-    LH_STRING("catalogd", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("catalogd", "bind", "127.0.0.1:3212", LH_KEY_BIND,
+              "Where the catalog of datasets answers, where there is an object store for it;\n"
+              "\"none\": only behind the gateway."),
+    LH_STRING("catalogd", "storaged_url", "", LH_KEY_URL,
+              "URL of the object store that keeps the datasets' manifests, when it is in another\n"
+              "process; empty: in this one."),
 
     LH_STRING("ingestd", "bind", "127.0.0.1:3213", LH_KEY_BIND | LH_KEY_LATER,
               "Where ingest answers."),

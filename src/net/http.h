@@ -59,6 +59,7 @@ enum lh_http_reach {
     LH_HTTP_REACH_INDEX,   /* the index that the first parameter names */
     LH_HTTP_REACH_KEY,     /* the object whose key is the first parameter */
     LH_HTTP_REACH_PREFIX,  /* the objects under the query's `prefix` */
+    LH_HTTP_REACH_DATASET, /* the dataset that the first parameter names */
     LH_HTTP_REACH_HANDLER, /* what the body says, or all that is allowed: the handler looks */
 };
 

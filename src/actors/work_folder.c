@@ -1,0 +1,87 @@
+/* Making and removing the folders of services. Main thread, at start and at the end. */
+#include "actors/work_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ROOM 64u /* for what is put into the folder */
+
+/* Makes `path` and its parents. */
+static int make_folders(char *path)
+{
+    for (char *at = path + 1; *at != '\0'; at++) {
+        if (*at != '/')
+            continue;
+        *at = '\0';
+        int result = mkdir(path, 0777);
+        *at = '/';
+        if (result != 0 && errno != EEXIST)
+            return -1;
+    }
+    return mkdir(path, 0777) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+static void empty(const char *path)
+{
+    char file[PATH_MAX + NAME_MAX + 2];
+    struct dirent *entry;
+    DIR *folder = opendir(path);
+    if (folder == NULL)
+        return;
+    while ((entry = readdir(folder)) != NULL) {
+        snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (unlink(file) != 0) {
+            empty(file);
+            rmdir(file);
+        }
+    }
+    closedir(folder);
+}
+
+enum lh_status lh_work_folder_make(struct lh_work_folder *folder, const struct lh_config *config,
+                                   const char *key, const char *name, struct lh_error *error)
+{
+    struct lh_str configured = key != NULL ? lh_config_string(config, key) : LH_STR("");
+    struct lh_str data = lh_config_string(config, "vectord.data_dir");
+    const char *temporary = getenv("TMPDIR");
+    const char *place = configured.len > 0 ? key : data.len > 0 ? "vectord.data_dir" : "TMPDIR";
+    char path[PATH_MAX];
+    int len;
+    if (configured.len > 0)
+        len = snprintf(path, sizeof path, "%.*s", LH_STR_FMT(configured));
+    else if (data.len > 0)
+        len = snprintf(path, sizeof path, "%.*s/%s", LH_STR_FMT(data), name);
+    else
+        len = snprintf(path, sizeof path, "%s/lakehoused-XXXXXX",
+                       temporary != NULL && *temporary == '/' ? temporary : "/tmp");
+    if (len < 0 || (size_t)len >= sizeof path - ROOM)
+        return lh_error_set(error, LH_CONFIG, "%s: the path is too long", place);
+    folder->is_temporary = configured.len == 0 && data.len == 0;
+    if (folder->is_temporary ? mkdtemp(path) == NULL : make_folders(path) != 0)
+        return lh_error_sys(error, LH_CONFIG, errno, "%s: folder %.80s", place, path);
+    if (realpath(path, folder->path) == NULL || strlen(folder->path) >= PATH_MAX - ROOM)
+        return lh_error_sys(error, LH_CONFIG, errno, "%s: folder %.80s", place, path);
+    strcat(folder->path, "/");
+    return LH_OK;
+}
+
+void lh_work_folder_empty(const struct lh_work_folder *folder)
+{
+    empty(folder->path);
+}
+
+void lh_work_folder_end(struct lh_work_folder *folder)
+{
+    if (folder->is_temporary && folder->path[0] != '\0') {
+        empty(folder->path);
+        rmdir(folder->path);
+    }
+    *folder = (struct lh_work_folder){.is_temporary = false};
+}
