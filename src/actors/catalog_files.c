@@ -153,7 +153,7 @@ static void append_copy(const struct lh_manifest *manifest, const char *path, st
     lh_buf_append_str(out, LH_STR(", '[{\"key\":\"VARCHAR\",\"size\":\"BIGINT\","
                                   "\"fingerprint\":\"VARCHAR\"}]')) AS o)) TO "));
     lh_sql_append_literal(out, lh_str_of(path));
-    lh_buf_append_str(out, LH_STR(" (FORMAT parquet, COMPRESSION zstd)"));
+    lh_buf_append_str(out, LH_STR(" (FORMAT parquet, COMPRESSION snappy)"));
     lh_buf_append_char(out, '\0');
 }
 
