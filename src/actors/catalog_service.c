@@ -1,24 +1,16 @@
 /* Starting and stopping the catalog. Main thread. */
 #include "actors/catalog_service.h"
 
-#include "actors/services.h"
-
-/* Where manifests go: a storaged elsewhere, or the one of this process. */
 static enum lh_status open_objects(struct lh_catalog *catalog,
                                    const struct lh_catalog_options *options, struct lh_error *error)
 {
-    struct lh_str url = lh_config_string(options->config, "catalogd.storaged_url");
-    bool is_elsewhere =
-        url.len > 0 && !lh_services_is_own_url(options->config, "storaged.bind", url);
-    struct lh_object_client_options objects = {.storaged = is_elsewhere ? NULL : options->storaged,
-                                               .url = url,
-                                               .token = options->token,
-                                               .is_cancelled = lh_catalog_store_is_stopping,
-                                               .arg = &catalog->store};
-    if (!is_elsewhere && options->storaged == NULL)
+    struct lh_object_client_options objects = options->objects;
+    if (objects.storaged == NULL && objects.url.len == 0)
         return lh_error_set(error, LH_NOT_IMPLEMENTED,
                             "datasets have nowhere to be: configure [storaged] root, or [catalogd] "
                             "storaged_url");
+    objects.is_cancelled = lh_catalog_store_is_stopping;
+    objects.arg = &catalog->store;
     return lh_object_client_create(&objects, &catalog->store.objects, error);
 }
 

@@ -8,8 +8,7 @@
 
 struct lh_catalog_options {
     const struct lh_config *config;
-    struct lh_actor *storaged; /* of this process; NULL: there is none */
-    const char *token;         /* what calls of other services carry; NULL: nothing */
+    struct lh_object_client_options objects; /* where the store is; empty: there is none */
     const struct lh_log *log;
 };
 

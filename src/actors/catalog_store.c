@@ -394,6 +394,8 @@ static void handle(struct lh_catalog_store *store, struct lh_catalog_job *job)
     struct lh_error error = {.status = LH_OK};
     if (perform(store, job, &error) != LH_OK) {
         job->error = error;
+        if (error.status == LH_IO) /* a store elsewhere that does not answer as it should */
+            job->error.status = LH_BAD_GATEWAY;
         if (lh_status_http(error.status) >= 500)
             lh_counter_add(&store->metrics.errors, 1);
     }

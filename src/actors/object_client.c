@@ -39,16 +39,23 @@ void lh_object_client_destroy(struct lh_object_client *client)
 
 /* ---- put ---- */
 
-enum lh_status lh_object_client_put(struct lh_object_client *client, struct lh_str key,
-                                    const struct lh_http_source *source, const char *content_type,
-                                    struct lh_object_info *info, struct lh_error *error)
+static enum lh_status put(struct lh_object_client *client, struct lh_str key,
+                          const struct lh_http_source *source, const char *content_type,
+                          bool is_new, struct lh_object_info *info, struct lh_error *error)
 {
     struct lh_object_info ignored;
     enum lh_status status = lh_object_key_check(key, error);
     if (status != LH_OK)
         return status;
-    return client->calls->put(client, key, source, content_type, info != NULL ? info : &ignored,
-                              error);
+    return client->calls->put(client, key, source, content_type, is_new,
+                              info != NULL ? info : &ignored, error);
+}
+
+enum lh_status lh_object_client_put(struct lh_object_client *client, struct lh_str key,
+                                    const struct lh_http_source *source, const char *content_type,
+                                    struct lh_object_info *info, struct lh_error *error)
+{
+    return put(client, key, source, content_type, false, info, error);
 }
 
 static enum lh_status read_bytes(uint64_t offset, void *to, size_t len, void *arg,
@@ -66,6 +73,14 @@ enum lh_status lh_object_client_put_bytes(struct lh_object_client *client, struc
 {
     struct lh_http_source source = {.length = bytes.len, .read = read_bytes, .arg = &bytes};
     return lh_object_client_put(client, key, &source, content_type, info, error);
+}
+
+enum lh_status lh_object_client_put_new(struct lh_object_client *client, struct lh_str key,
+                                        struct lh_str bytes, const char *content_type,
+                                        struct lh_object_info *info, struct lh_error *error)
+{
+    struct lh_http_source source = {.length = bytes.len, .read = read_bytes, .arg = &bytes};
+    return put(client, key, &source, content_type, true, info, error);
 }
 
 static enum lh_status read_file(uint64_t offset, void *to, size_t len, void *arg,

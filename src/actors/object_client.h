@@ -47,6 +47,12 @@ LH_MUST_USE enum lh_status lh_object_client_put_bytes(struct lh_object_client *c
                                                       const char *content_type,
                                                       struct lh_object_info *info,
                                                       struct lh_error *error);
+/* The same where the key has no object yet; else LH_PRECONDITION_FAILED. */
+LH_MUST_USE enum lh_status lh_object_client_put_new(struct lh_object_client *client,
+                                                    struct lh_str key, struct lh_str bytes,
+                                                    const char *content_type,
+                                                    struct lh_object_info *info,
+                                                    struct lh_error *error);
 /* The first `length` bytes of an open file, which nobody may make shorter meanwhile. */
 LH_MUST_USE enum lh_status lh_object_client_put_file(struct lh_object_client *client,
                                                      struct lh_str key, int file, uint64_t length,

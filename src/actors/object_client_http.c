@@ -87,15 +87,15 @@ static enum lh_status read_answer(struct lh_str text, uint64_t sent, struct lh_o
 
 static enum lh_status put(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_source *source, const char *content_type,
-                          struct lh_object_info *info, struct lh_error *error)
+                          bool is_new, struct lh_object_info *info, struct lh_error *error)
 {
     struct remote *remote = (struct remote *)client;
     struct lh_buf answer = LH_BUF_EMPTY;
     const char *path = path_of(remote, "put", key);
     if (path == NULL)
         return no_memory(error);
-    enum lh_status status = lh_http_client_put(remote->http, path, source, content_type, &answer,
-                                               ANSWER_BYTES_MAX, error);
+    enum lh_status status = lh_http_client_put(remote->http, path, source, content_type, is_new,
+                                               &answer, ANSWER_BYTES_MAX, error);
     if (status == LH_NOT_FOUND) /* it is the route that is not there */
         status = error->status = LH_IO;
     if (status == LH_OK)

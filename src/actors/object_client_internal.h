@@ -19,7 +19,7 @@ struct lh__object_calls {
     void (*destroy)(struct lh_object_client *client);
     enum lh_status (*put)(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_source *source, const char *content_type,
-                          struct lh_object_info *info, struct lh_error *error);
+                          bool is_new, struct lh_object_info *info, struct lh_error *error);
     enum lh_status (*get)(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_sink *sink, struct lh_error *error);
     enum lh_status (*head)(struct lh_object_client *client, struct lh_str key,

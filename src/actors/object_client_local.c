@@ -111,7 +111,7 @@ static enum lh_status fill(struct lh_transfer *transfer, const struct lh_http_so
 
 static enum lh_status put(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_source *source, const char *content_type,
-                          struct lh_object_info *info, struct lh_error *error)
+                          bool is_new, struct lh_object_info *info, struct lh_error *error)
 {
     struct local *local = (struct local *)client;
     struct lh_transfer *transfer = begin(local, LH_TRANSFER_PUT, key);
@@ -120,6 +120,10 @@ static enum lh_status put(struct lh_object_client *client, struct lh_str key,
     if (transfer == NULL)
         return no_memory(error);
     transfer->length = source->length;
+    if (is_new)
+        lh_buf_append_char(&transfer->if_none_match, '*');
+    if (lh_buf_failed(&transfer->if_none_match))
+        status = no_memory(error);
     if (content_type != NULL)
         snprintf(transfer->info.content_type, sizeof transfer->info.content_type, "%s",
                  content_type);

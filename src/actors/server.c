@@ -350,16 +350,13 @@ static enum lh_status make_queryd(struct lh_server *server, const struct lh_conf
 static enum lh_status make_catalog(struct lh_server *server, const struct lh_config *config,
                                    struct lh_error *error)
 {
-    const struct lh_secrets *secrets = server->access.secrets;
-    struct lh_catalog_options options = {.config = config,
-                                         .token = secrets != NULL ? secrets->peer_token : NULL,
-                                         .log = &server->log};
-    if (server->has_storaged)
-        options.storaged = &server->storaged.actor;
-    if (server->has_s3)
-        options.storaged = &server->storaged_s3.actor;
+    struct lh_catalog_options options = {.config = config, .log = &server->log};
+    enum lh_status status =
+        lh_server_objects(server, config, "catalogd.storaged_url", &options.objects, error);
+    if (status != LH_OK)
+        return status;
     server->has_catalog = true;
-    enum lh_status status = lh_catalog_init(&server->catalog, &options, error);
+    status = lh_catalog_init(&server->catalog, &options, error);
     if (status == LH_OK && server->catalog.is_made)
         status = listen_on(server, config, LH_HTTP_CATALOGD, error);
     return status;

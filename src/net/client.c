@@ -34,6 +34,7 @@ struct call {
     const struct lh_http_ask *ask; /* NULL: only 200 counts */
     struct lh_http_told *told;
     const char *content_type; /* NULL: none is sent */
+    bool is_new;              /* If-None-Match: * */
     const struct lh_http_sink *sink;
     bool is_head;
     enum lh_status status; /* of source, sink or cancellation */
@@ -129,8 +130,6 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
 
 static void set_up_ask(CURL *curl, const struct lh_http_ask *ask)
 {
-    if (ask != NULL && strcmp(ask->method, "HEAD") == 0)
-        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (ask == NULL || ask->content_type == NULL)
         return;
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)ask->body.len);
@@ -205,6 +204,8 @@ static enum lh_status status_of(long http)
     switch (http) {
     case 404:
         return LH_NOT_FOUND;
+    case 412:
+        return LH_PRECONDITION_FAILED;
     case 429:
     case 503:
         return LH_OVERLOADED;
@@ -227,18 +228,14 @@ static struct curl_slist *add_header(struct curl_slist *headers, const char *lin
 /* NULL: no memory. */
 static struct curl_slist *make_headers(const struct call *call)
 {
-    const struct lh_http_ask *ask = call->ask;
-    const char *type = ask != NULL ? ask->content_type : call->content_type;
     char line[300];
     /* Without it, libcurl waits a second for leave to send a body. */
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
-    if (type != NULL) {
-        snprintf(line, sizeof line, "Content-Type: %s", type);
+    if (call->content_type != NULL) {
+        snprintf(line, sizeof line, "Content-Type: %s", call->content_type);
         headers = add_header(headers, line);
     }
-    if (ask != NULL && ask->header != NULL)
-        headers = add_header(headers, ask->header);
-    return headers;
+    return call->is_new ? add_header(headers, "If-None-Match: *") : headers;
 }
 
 static enum lh_status perform(struct call *call, long timeout_s)
@@ -264,10 +261,7 @@ static enum lh_status perform(struct call *call, long timeout_s)
     if (code != CURLE_OK && (http == 0 || http == 200 || call->ask != NULL))
         return refuse(call, code);
     if (call->ask != NULL) {
-        curl_off_t length = -1;
-        curl_easy_getinfo(client->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
         call->told->status = (int)http;
-        call->told->length = length > 0 ? (uint64_t)length : 0;
         return LH_OK;
     }
     if (http != 200 && !(http == 204 && call->source == NULL && call->sink == NULL))
@@ -298,7 +292,8 @@ static enum lh_status take_short(struct lh_str bytes, void *arg, struct lh_error
 
 enum lh_status lh_http_client_put(struct lh_http_client *client, const char *path,
                                   const struct lh_http_source *source, const char *content_type,
-                                  struct lh_buf *answer, size_t answer_max, struct lh_error *error)
+                                  bool is_new, struct lh_buf *answer, size_t answer_max,
+                                  struct lh_error *error)
 {
     struct short_answer to = {answer, answer_max};
     struct lh_http_sink sink = {take_short, &to};
@@ -307,6 +302,7 @@ enum lh_status lh_http_client_put(struct lh_http_client *client, const char *pat
                         .path = path,
                         .source = source,
                         .content_type = content_type,
+                        .is_new = is_new,
                         .sink = &sink,
                         .error = error};
     return perform(&call, 0);
@@ -372,34 +368,17 @@ enum lh_status lh_http_client_delete(struct lh_http_client *client, const char *
     return perform(&call, SHORT_CALL_S);
 }
 
-/* An answer as it was hoped for goes to the sink, any other to the short answer. */
-struct told_to {
-    struct lh_http_client *client;
-    const struct lh_http_sink *sink;
-    struct short_answer other;
-};
-
-static enum lh_status take_told(struct lh_str bytes, void *arg, struct lh_error *error)
-{
-    struct told_to *to = arg;
-    long http = 0;
-    curl_easy_getinfo(to->client->curl, CURLINFO_RESPONSE_CODE, &http);
-    if (to->sink != NULL && http == 200)
-        return to->sink->write(bytes, to->sink->arg, error);
-    return take_short(bytes, &to->other, error);
-}
-
 enum lh_status lh_http_client_ask(struct lh_http_client *client, const struct lh_http_ask *ask,
                                   struct lh_http_told *told, struct lh_error *error)
 {
-    struct told_to to = {client, ask->sink, {&told->body, ask->answer_max}};
-    struct lh_http_sink sink = {take_told, &to};
+    struct short_answer to = {&told->body, ask->answer_max};
+    struct lh_http_sink sink = {take_short, &to};
     struct call call = {.client = client,
                         .method = ask->method,
                         .path = ask->path,
                         .ask = ask,
                         .told = told,
-                        .source = ask->source,
+                        .content_type = ask->content_type,
                         .sink = &sink,
                         .error = error};
     return perform(&call, 0);

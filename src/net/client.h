@@ -45,14 +45,16 @@ void lh_http_client_destroy(struct lh_http_client *client);
 
 /* `path` begins with a slash and is escaped. These return LH_OK when the answer was 200 (a DELETE's
  * may be 204), LH_NOT_FOUND when it was 404, LH_OVERLOADED for 429 and 503, LH_NO_SPACE for 507,
- * LH_CLOSED when it was cancelled, what source or sink returned, and else LH_IO; `error` then says
- * what was called and why it failed. */
+ * LH_PRECONDITION_FAILED for 412, LH_CLOSED when it was cancelled, what source or sink returned,
+ * and else LH_IO; `error` then says what was called and why it failed. */
 
-/* The answer's body goes to `answer`, up to `answer_max` bytes. `content_type` may be NULL. */
+/* The answer's body goes to `answer`, up to `answer_max` bytes. `content_type` may be NULL.
+ * `is_new`: only where the path has nothing yet. */
 LH_MUST_USE enum lh_status lh_http_client_put(struct lh_http_client *client, const char *path,
                                               const struct lh_http_source *source,
-                                              const char *content_type, struct lh_buf *answer,
-                                              size_t answer_max, struct lh_error *error);
+                                              const char *content_type, bool is_new,
+                                              struct lh_buf *answer, size_t answer_max,
+                                              struct lh_error *error);
 LH_MUST_USE enum lh_status lh_http_client_get(struct lh_http_client *client, const char *path,
                                               const struct lh_http_sink *sink,
                                               struct lh_error *error);
@@ -77,17 +79,13 @@ LH_MUST_USE enum lh_status lh_http_client_delete(struct lh_http_client *client, 
 struct lh_http_ask {
     const char *method;
     const char *path;
-    const char *header;       /* one line more, as in "If-None-Match: *"; NULL: none */
     const char *content_type; /* of `body`; NULL: there is none */
     struct lh_str body;
-    const struct lh_http_source *source; /* of a long body instead; NULL: none */
-    const struct lh_http_sink *sink;     /* of a long answer with status 200; NULL: none */
-    size_t answer_max;                   /* of any other answer's body */
+    size_t answer_max;
 };
 
 struct lh_http_told {
     int status;
-    uint64_t length; /* as the header says, 0 when it does not: of a HEAD */
     struct lh_buf body;
 };
 

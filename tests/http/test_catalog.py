@@ -426,15 +426,15 @@ def test_kill_in_the_middle_of_purges(host):
     """A deletion that was begun is finished at the next start: nothing half is left."""
     random_ = seeded("kill_in_the_middle_of_purges")
     finished = 0
-    for loop in range(6):
+    for loop in range(5):
         catalog = host.catalog
-        for i in range(30):
-            catalog.register(f"d{i}", "f1", *(catalog.put(f"d{i}/{j}") for j in range(8)))
+        for i in range(12):
+            catalog.register(f"d{i}", "f1", *(catalog.put(f"d{i}/{j}") for j in range(5)))
             catalog.register(f"d{i}", "f2", catalog.put(f"d{i}/last"), mode="append")
 
         def purge():
             with Catalog(host.server.port) as client:
-                for i in range(30):
+                for i in range(12):
                     try:
                         client.delete(f"d{i}", purge="true")
                     except (OSError, __import__("http").client.HTTPException):
@@ -442,7 +442,7 @@ def test_kill_in_the_middle_of_purges(host):
 
         thread = threading.Thread(target=purge)
         thread.start()
-        time.sleep(random_.random() * 0.15)
+        time.sleep(random_.random() * 0.08)
         host.server.kill()
         thread.join()
         host.catalog.__exit__()
@@ -451,14 +451,29 @@ def test_kill_in_the_middle_of_purges(host):
         catalog = host.catalog
         there = catalog.names(limit=1000)
         assert catalog.keys("_catalog/tombstones/") == []
-        for i in range(30):
+        for i in range(12):
             keys = catalog.keys(f"d{i}/")
             versions = catalog.keys(f"_catalog/manifests/d{i}/")
-            assert (len(keys), len(versions)) == ((9, 2) if f"d{i}" in there else (0, 0)), loop
-        finished += 30 - len(there)
+            assert (len(keys), len(versions)) == ((6, 2) if f"d{i}" in there else (0, 0)), loop
+        finished += 12 - len(there)
         for name in there:
             assert catalog.delete(name, purge="true").status == 204
     assert finished > 0
+
+
+def test_a_deletion_that_was_begun_is_finished_at_start(host):
+    catalog = host.catalog
+    for name in ("a", "ab", "b"):
+        catalog.register(name, "f1", catalog.put(f"{name}/1"))
+        catalog.register(name, "f2", catalog.put(f"{name}/2"), mode="append")
+    catalog.put("_catalog/tombstones/a.json", json.dumps({"name": "a", "keys": ["a/1"]}).encode())
+    catalog.put("_catalog/tombstones/b.json", b"{")  # broken: of its objects nothing is known
+    host.restart()
+    catalog = host.catalog
+    assert catalog.names() == ["ab"] and catalog.get("ab")["version"] == 2
+    assert [catalog.has(key) for key in ("a/1", "a/2", "b/1", "ab/1")] == [False, True, True, True]
+    assert catalog.keys("_catalog/") == ["_catalog/manifests/ab/1.parquet",
+                                         "_catalog/manifests/ab/2.parquet"]
 
 
 def manifest_file(host, name, version):

@@ -27,6 +27,9 @@ def request(method, path, *lines):
     ("gateway", "/v1", 404),
     ("gateway", "/" + "a/" * 40, 404),
     ("gateway", "/v1/storage/list", 501),
+    ("gateway", "/v1/catalog/list", 501),
+    ("gateway", "/catalog/list", 404),
+    ("vectord", "/v1/catalog/list", 404),
     ("gateway", "/storage/list", 404),
     ("vectord", "/v1/storage/list", 404),
 ])

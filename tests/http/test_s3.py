@@ -349,7 +349,7 @@ def test_the_secret_is_masked_in_what_is_printed():
     ({"endpoint": "ftp://x"}, "s3.endpoint"), ({"region": "a b"}, "s3.region"),
 ])
 def test_a_configuration_that_cannot_work_is_refused_at_start(changes, text):
-    binds = [f"{name}.bind=127.0.0.1:0" for name in ("gateway", "vectord", "storaged")]
+    binds = [f"{name}.bind=127.0.0.1:0" for name in ("gateway", "vectord", "storaged", "catalogd")]
     given = {"endpoint": "http://127.0.0.1:9", **changes}
     run = run_server(*binds, *settings(given.pop("endpoint"), **given))
     assert run.returncode != 0 and text in run.stderr

@@ -105,7 +105,7 @@ static int start_remote(void **state)
         dup2(file, STDERR_FILENO);
         execl(LH_LAKEHOUSED, "lakehoused", "--set", root, "--set", "storaged.bind=127.0.0.1:0",
               "--set", "gateway.bind=none", "--set", "vectord.bind=none", "--set",
-              "queryd.bind=none", (char *)NULL);
+              "queryd.bind=none", "--set", "catalogd.bind=none", (char *)NULL);
         _exit(127);
     }
     for (unsigned i = 0; i < 3000 && port == 0; i++) {
@@ -300,6 +300,19 @@ static void what_is_not_there_is_said(void **state)
     lh_buf_deinit(&bytes);
 }
 
+static void a_new_object_is_put_once(void **state)
+{
+    struct store *store = *state;
+    struct lh_str key = LH_STR("new/key");
+    assert_int_equal(lh_object_client_put_new(store->client, key, LH_STR("first"), "text/plain",
+                                              NULL, &store->error),
+                     LH_OK);
+    assert_int_equal(lh_object_client_put_new(store->client, key, LH_STR("second"), "text/plain",
+                                              NULL, &store->error),
+                     LH_PRECONDITION_FAILED);
+    assert_has_text(store, "new/key", "first");
+}
+
 static void a_put_that_breaks_off_leaves_the_old_object(void **state)
 {
     struct store *store = *state;
@@ -451,6 +464,7 @@ int main(void)
         BOTH(odd_keys_are_the_same_on_both_ways),
         BOTH(files_go_and_come),
         BOTH(what_is_not_there_is_said),
+        BOTH(a_new_object_is_put_once),
         BOTH(a_put_that_breaks_off_leaves_the_old_object),
         BOTH(a_cancelled_put_leaves_the_old_object),
         BOTH(a_sink_that_fails_ends_the_get),

@@ -24,12 +24,15 @@ static void every_route_says_its_scope(void **state)
 static void every_route_is_limited_by_what_its_path_names(void **state)
 {
     static const char index[] = "/vectors/index/{name}";
+    static const char dataset[] = "/catalog/manifest/{name}";
     for (size_t i = 0; i < lh_route_count; i++) {
         const struct lh_route *route = &lh_routes[i];
         bool names_index = strncmp(route->pattern, index, sizeof index - 1) == 0;
         bool names_key = strstr(route->pattern, "{key...}") != NULL;
+        bool names_dataset = strncmp(route->pattern, dataset, sizeof dataset - 1) == 0;
         if (names_index != (route->reach == LH_HTTP_REACH_INDEX) ||
-            names_key != (route->reach == LH_HTTP_REACH_KEY))
+            names_key != (route->reach == LH_HTTP_REACH_KEY) ||
+            names_dataset != (route->reach == LH_HTTP_REACH_DATASET))
             fail_msg("%s: its reach is not what %s names", route->operation, route->pattern);
     }
     (void)state;
