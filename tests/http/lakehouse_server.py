@@ -254,6 +254,13 @@ class Server:
             time.sleep(0.025)
         raise AssertionError("not ready in time: " + self.log_text())
 
+    def wait_for_catalog(self, seconds=60):
+        """Until it has read what is in its store; there is none without DuckDB or a store."""
+        def is_read():
+            return client.get("/readyz").json.get("catalog", {"state": "read"})["state"] == "read"
+        with Client(next(iter(self.ports.values()))) as client:
+            wait_until(is_read, seconds)
+
     def log_text(self):
         return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")
 

@@ -105,13 +105,6 @@ class Catalog:
     def info(self, name):
         return next(d for d in self.page(prefix=name, limit=1)["datasets"] if d["name"] == name)
 
-    def wait(self, seconds=60):
-        """Until all of it is read."""
-        def is_read():
-            answer = self.client.get("/readyz")
-            return answer.json.get("catalog", {}).get("state") == "read"
-        wait_until(is_read, seconds)
-
 
 class Host:
     """One process with object store and catalog, started again on the same files."""
@@ -125,7 +118,7 @@ class Host:
     def start(self):
         self.server = Server(*self.arguments, **self.options)
         self.catalog = Catalog(self.server.port)
-        self.catalog.wait()
+        self.server.wait_for_catalog()
 
     def restart(self, is_killed=False):
         self.catalog.__exit__()
@@ -823,7 +816,7 @@ indexes = ["words"]
 
         with of("admin") as admin, of("writer") as writer, of("reader") as reader, \
                 of("limited") as limited, of("vectors") as vectors, of(None) as nobody:
-            admin.wait()
+            server.wait_for_catalog()
             item = admin.put("datasets/people/1")
             other = admin.put("datasets/other/1")
             assert nobody.try_register("a", "f", item).status == 401

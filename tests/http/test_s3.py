@@ -9,7 +9,7 @@ import time
 import urllib.parse
 
 import pytest
-from lakehouse_server import Server, in_parallel, wait_until
+from lakehouse_server import SERVICES, Server, in_parallel, wait_until
 from s3_store import SECRET_KEY, FaultProxy, Swift, error_xml, settings
 
 pytest.importorskip("swift", reason="python3-swift is not here: there is no S3 store to test with")
@@ -81,8 +81,10 @@ def proxy(swift):
 
 @pytest.fixture
 def behind(proxy, start):
-    """Objects of a server that sees the store through the proxy."""
-    return Objects(start(*settings(proxy.endpoint)))
+    """Objects of a server that sees the store through the proxy, and asks nothing more of itself."""
+    server = start(*settings(proxy.endpoint))
+    server.wait_for_catalog()
+    return Objects(server)
 
 
 def some_bytes(count, seed=1):
@@ -349,7 +351,7 @@ def test_the_secret_is_masked_in_what_is_printed():
     ({"endpoint": "ftp://x"}, "s3.endpoint"), ({"region": "a b"}, "s3.region"),
 ])
 def test_a_configuration_that_cannot_work_is_refused_at_start(changes, text):
-    binds = [f"{name}.bind=127.0.0.1:0" for name in ("gateway", "vectord", "storaged", "catalogd")]
+    binds = [f"{name}.bind=127.0.0.1:0" for name in SERVICES]
     given = {"endpoint": "http://127.0.0.1:9", **changes}
     run = run_server(*binds, *settings(given.pop("endpoint"), **given))
     assert run.returncode != 0 and text in run.stderr

@@ -320,10 +320,10 @@ static void set_keys_of_later_services_are_named(void **state)
         lh_config_set_argument(config, LH_STR("ingestd.max_ingest_bytes=1MiB"), &error), LH_OK);
     assert_int_equal(lh_config_set_argument(config, LH_STR("vectord.shards=2"), &error), LH_OK);
     /* set to its default is set */
-    assert_int_equal(lh_config_set_argument(config, LH_STR("catalogd.bind=127.0.0.1:3212"), &error),
+    assert_int_equal(lh_config_set_argument(config, LH_STR("ingestd.bind=127.0.0.1:3213"), &error),
                      LH_OK);
     lh_config_each_unused(config, note_unused, &names);
-    assert_text(lh_buf_str(&names), "catalogd.bind ingestd.max_ingest_bytes ");
+    assert_text(lh_buf_str(&names), "ingestd.bind ingestd.max_ingest_bytes ");
     lh_buf_deinit(&names);
     lh_config_destroy(config);
 }
