@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_is_told_with_its_line(tmp_path):
     (tmp_path / "file").write_text("")
     config = tmp_path / "lakehouse.toml"
     config.write_text("[gateway]\nbind = \"127.0.0.1:0\"\n[vectord]\nbind = \"127.0.0.1:0\"\n"
-                      "data_dir = \"file/data\"\n")
+                      "data_dir = \"file/data\"\n[queryd]\nbind = \"127.0.0.1:0\"\n")
     code, _, err = run("--config", "lakehouse.toml", cwd=tmp_path)
     assert code != 0
     last = err.splitlines()[-1]

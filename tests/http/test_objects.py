@@ -7,7 +7,7 @@ import time
 import urllib.parse
 
 import pytest
-from lakehouse_server import Server
+from lakehouse_server import SERVICES, Server
 
 
 def quote(key):
@@ -373,8 +373,8 @@ def test_without_a_root_it_says_what_to_configure():
 
 def test_two_servers_cannot_have_one_root(store):
     command = [os.environ.get("LAKEHOUSED", "build/release/lakehoused")]
-    for setting in ("gateway.bind=127.0.0.1:0", "vectord.bind=127.0.0.1:0",
-                    "storaged.bind=127.0.0.1:0", f"storaged.root={store.root}"):
+    for setting in (*(f"{name}.bind=127.0.0.1:0" for name in SERVICES),
+                    f"storaged.root={store.root}"):
         command += ["--set", setting]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert run.returncode != 0
