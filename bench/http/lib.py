@@ -82,9 +82,8 @@ class Server:
     def __init__(self, build, shards, cores=None, settings=(), service="gateway"):
         command = [
             os.path.join(build, "lakehoused"),
-            "--set=gateway.bind=127.0.0.1:0",
-            "--set=vectord.bind=127.0.0.1:0",
-            "--set=queryd.bind=127.0.0.1:0",
+            *(f"--set={name}.bind=127.0.0.1:0" for name in
+              ("gateway", "vectord", "storaged", "catalogd", "ingestd", "queryd")),
             f"--set=vectord.shards={shards}",
             *(f"--set={setting}" for setting in settings),
         ]

@@ -9,8 +9,8 @@
 #include "actors/s3_internal.h"
 
 #include "base/clock.h"
+#include "net/curl.h"
 #include <assert.h>
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -138,7 +138,6 @@ static size_t take_header(char *bytes, size_t size, size_t count, void *arg)
 static void set_pace(struct lh__s3_call *call)
 {
     CURL *curl = call->easy;
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
     if (call->pace == LH__S3_SLOW) {
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, SLOW_TIMEOUT_S);
         return;
@@ -172,16 +171,16 @@ static void set_method(struct lh__s3_call *call)
 static void set_up(struct lh__s3_call *call)
 {
     CURL *curl = call->easy;
-    curl_easy_setopt(curl, CURLOPT_URL, call->wire.url.ptr);
+    const struct lh_curl_call common = {
+        .url = call->wire.url.ptr,
+        .user_agent = "lakehoused/" LH_VERSION,
+        .headers = call->lines,
+        .connect_timeout_s = CONNECT_TIMEOUT_S,
+        .detail = call->detail,
+    };
+    lh_curl_begin(curl, &common);
     curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L); /* "a/../b" is a key */
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehoused/" LH_VERSION);
     curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, call->detail);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, call->lines);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, call);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);

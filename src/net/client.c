@@ -4,7 +4,7 @@
  * resetting every option; the connection outlives that. */
 #include "net/client.h"
 
-#include <curl/curl.h>
+#include "net/curl.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,10 +16,8 @@
 
 struct lh_http_client {
     struct lh_http_client_options options;
-    char *url;                /* without a slash at its end */
-    char *token;              /* NULL: none */
-    const char *trusted_file; /* the environment's; NULL: the system's store */
-    const char *trusted_folder;
+    char *url;   /* without a slash at its end */
+    char *token; /* NULL: none */
     CURL *curl;
     char detail[CURL_ERROR_SIZE];
 };
@@ -52,8 +50,6 @@ enum lh_status lh_http_client_create(const struct lh_http_client_options *option
         made->options = *options;
         made->url = strndup(options->url.ptr, len);
         made->token = options->token != NULL ? strdup(options->token) : NULL;
-        made->trusted_file = getenv("SSL_CERT_FILE"); /* libcurl itself does not look there */
-        made->trusted_folder = getenv("SSL_CERT_DIR");
         made->curl = curl_easy_init();
     }
     if (made == NULL || made->url == NULL || made->curl == NULL ||
@@ -140,28 +136,18 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
 {
     struct lh_http_client *client = call->client;
     CURL *curl = client->curl;
-    curl_easy_reset(curl);
-    client->detail[0] = '\0';
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+    const struct lh_curl_call common = {
+        .url = url,
+        .user_agent = "lakehoused/" LH_VERSION,
+        .headers = headers,
+        .connect_timeout_s = CONNECT_TIMEOUT_S,
+        .token = client->token,
+        .detail = client->detail,
+    };
+    lh_curl_begin(curl, &common);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALLED_BYTES_S);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehoused/" LH_VERSION);
     curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->detail);
-    if (client->trusted_file != NULL)
-        curl_easy_setopt(curl, CURLOPT_CAINFO, client->trusted_file);
-    if (client->trusted_folder != NULL)
-        curl_easy_setopt(curl, CURLOPT_CAPATH, client->trusted_folder);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    if (client->token != NULL) {
-        curl_easy_setopt(curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
-        curl_easy_setopt(curl, CURLOPT_XOAUTH2_BEARER, client->token);
-    }
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, write_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
@@ -184,18 +170,12 @@ static void set_up(struct call *call, const char *url, struct curl_slist *header
     }
 }
 
-/* Why there was no whole answer, in the system's words where it has some. */
+/* Why there was no whole answer. */
 static enum lh_status refuse(struct call *call, CURLcode code)
 {
     struct lh_http_client *client = call->client;
-    long sys_errno = 0;
-    const char *detail = client->detail[0] != '\0' ? client->detail : curl_easy_strerror(code);
-    curl_easy_getinfo(client->curl, CURLINFO_OS_ERRNO, &sys_errno);
-    if (code == CURLE_COULDNT_CONNECT && sys_errno != 0)
-        detail = strerror((int)sys_errno);
-    else if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR)
-        detail = "the connection broke before the answer";
-    return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path, detail);
+    return lh_error_set(call->error, LH_IO, "%s %.60s: %.90s", call->method, call->path,
+                        lh_curl_reason(client->curl, code, client->detail));
 }
 
 /* What a whole answer that was not the one hoped for means. */

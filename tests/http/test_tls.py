@@ -473,3 +473,14 @@ def test_an_expired_certificate_is_worth_a_line():
     certificate, key = tls_help.expired_certificate()
     with Server("server.tls_certificate=" + certificate, "server.tls_key=" + key) as server:
         assert any(event["event"] == "the certificate has expired" for event in server.events())
+
+
+def test_the_command_line_trusts_what_its_environment_names(server):
+    command = [os.environ["LAKEHOUSE"], "health", "--url", f"https://localhost:{server.port}"]
+    done = subprocess.run(command, env={**os.environ, **tls_help.trust()}, capture_output=True,
+                          text=True, timeout=20)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stranger = tls_help.trust(tls_help.certificate("stranger")[0])
+    for env in (os.environ, {**os.environ, **stranger}):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 3 and "certificate" in done.stderr, done

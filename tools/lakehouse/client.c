@@ -5,8 +5,8 @@
 #include "client.h"
 
 #include "ext/json_read.h"
+#include "net/curl.h"
 
-#include <curl/curl.h>
 #include <stdlib.h>
 
 #define CONNECT_TIMEOUT_S 10L
@@ -119,17 +119,10 @@ void lh_client_destroy(struct lh_client *client)
     free(client);
 }
 
-/* Why there was no answer, in the system's words where it has some. */
 static void set_reason(struct lh_client *client, CURLcode code, struct lh_answer *answer)
 {
-    long sys_errno = 0;
-    curl_easy_getinfo(client->curl, CURLINFO_OS_ERRNO, &sys_errno);
-    const char *detail = client->detail[0] != '\0' ? client->detail : curl_easy_strerror(code);
-    if (code == CURLE_COULDNT_CONNECT && sys_errno != 0)
-        detail = strerror((int)sys_errno);
-    else if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR)
-        detail = "the connection broke before the answer";
-    snprintf(answer->reason, sizeof answer->reason, "%s", detail);
+    const char *reason = lh_curl_reason(client->curl, code, client->detail);
+    snprintf(answer->reason, sizeof answer->reason, "%s", reason);
     answer->http = 0;
 }
 
@@ -137,27 +130,22 @@ static void set_up(struct lh_client *client, const char *method, const char *url
                    struct curl_slist *headers, struct lh_str body, struct lh_answer *answer)
 {
     CURL *curl = client->curl;
-    curl_easy_reset(curl); /* options only: the connection stays */
-    client->detail[0] = '\0';
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+    bool has_token = client->token != NULL && client->token[0] != '\0';
+    const struct lh_curl_call common = {
+        .url = url,
+        .user_agent = "lakehouse/" LH_VERSION,
+        .headers = headers,
+        .connect_timeout_s = CONNECT_TIMEOUT_S,
+        .token = has_token ? client->token : NULL,
+        .detail = client->detail,
+    };
+    lh_curl_begin(curl, &common);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "lakehouse/" LH_VERSION);
     curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BYTES);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->detail);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, answer);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    if (client->token != NULL && client->token[0] != '\0') {
-        curl_easy_setopt(curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
-        curl_easy_setopt(curl, CURLOPT_XOAUTH2_BEARER, client->token);
-    }
     if (body.len > 0) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body.ptr);
