@@ -316,6 +316,10 @@ void lh_gateway_on_message(struct lh_msg *msg, void *context)
         lh_queryd_on_piece(gateway->queryd, (struct lh_query_piece *)msg);
         return;
     }
+    if (msg->type == LH_MSG_INGEST || msg->type == LH_MSG_INGEST_READY) {
+        lh_ingestd_on_message(gateway->ingestd, msg);
+        return;
+    }
     if (msg->type == LH_MSG_CATALOG) {
         lh__catalog_back(gateway, (struct lh_catalog_call *)msg);
         return;
@@ -391,8 +395,11 @@ void lh_gateway_on_tick(void *context)
     struct lh_gateway *gateway = context;
     if (gateway->queryd != NULL)
         lh_queryd_on_tick(gateway->queryd, gateway->is_stopping);
+    if (gateway->ingestd != NULL)
+        lh_ingestd_on_tick(gateway->ingestd, gateway->is_stopping);
     bool is_over = gateway->is_stopping && gateway->in_flight == 0 &&
-                   (gateway->queryd == NULL || lh_queryd_is_idle(gateway->queryd));
+                   (gateway->queryd == NULL || lh_queryd_is_idle(gateway->queryd)) &&
+                   (gateway->ingestd == NULL || lh_ingestd_is_idle(gateway->ingestd));
     expire(gateway);
     refuse_held(gateway);
     notify(gateway);

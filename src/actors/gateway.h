@@ -7,6 +7,7 @@
 #include "actors/admission.h"
 #include "actors/catalog_service.h"
 #include "actors/decoder.h"
+#include "actors/ingestd.h"
 #include "actors/notify.h"
 #include "actors/peer.h"
 #include "actors/proxy.h"
@@ -32,6 +33,7 @@ struct lh_gateway {
     struct lh_access *access;
     struct lh_queryd *queryd;   /* NULL: it is elsewhere */
     struct lh_catalog *catalog; /* NULL: it is elsewhere */
+    struct lh_ingestd *ingestd; /* NULL: it is elsewhere */
     struct lh_decoder_actor *decoders;
     uint32_t decoder_count;
     uint32_t next_decoder;

@@ -243,6 +243,8 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
         lh_catalog_metrics(gateway->catalog, &out);
     if (gateway->queryd != NULL)
         lh_queryd_metrics(gateway->queryd, &out);
+    if (gateway->ingestd != NULL)
+        lh_ingestd_metrics(gateway->ingestd, &out);
     if (gateway->storaged_metrics != NULL)
         append_storaged(&out, gateway->storaged_metrics);
     if (gateway->s3_metrics != NULL)

@@ -77,6 +77,7 @@
 #define VECTORD  (LH_HTTP_GATEWAY | LH_HTTP_VECTORD)
 #define QUERYD   (LH_HTTP_GATEWAY | LH_HTTP_QUERYD)
 #define CATALOGD (LH_HTTP_GATEWAY | LH_HTTP_CATALOGD)
+#define INGESTD  (LH_HTTP_GATEWAY | LH_HTTP_INGESTD)
 #define SQL                                                                                      \
     "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
     "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
@@ -118,6 +119,23 @@
     "\"objects\":" INTEGER ",\"size\":" INTEGER ",\"row_count\":" INTEGER                         \
     ",\"created_at\":{\"type\":"                                                                  \
     "\"string\",\"format\":\"date-time\"}}}},\"next_cursor\":{\"type\":\"string\"}}}"
+#define COLUMNS                                                                              \
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":" \
+    "\"string\"},\"type\":{\"type\":\"string\"}}}}"
+#define INGESTED_PARTS                                                               \
+    "\"name\":" NAME                                                                 \
+    ",\"dataset_id\":{\"type\":\"string\",\"format\":\"uuid\"},\"version\":" INTEGER \
+    ",\"rows\":" INTEGER ",\"columns\":" COLUMNS ",\"key\":{\"type\":\"string\"},"   \
+    "\"bytes\":" INTEGER ",\"fingerprint\":{\"type\":\"string\"}"
+#define INGESTED                                                                              \
+    "{\"type\":\"object\",\"properties\":{" INGESTED_PARTS                                    \
+    ",\"request_id\":{\"type\":\"string\"},\"rejected\":{\"type\":\"object\",\"properties\":" \
+    "{" INGESTED_PARTS "}}}}"
+#define INGEST_STATE                                                                           \
+    "{\"type\":\"object\",\"properties\":{\"request_id\":{\"type\":\"string\"},\"name\":" NAME \
+    ",\"state\":{\"enum\":[\"uploading\",\"converting\",\"storing\",\"registering\",\"done\"," \
+    "\"failed\"]},\"bytes_received\":" INTEGER ",\"rows\":" INTEGER                            \
+    ",\"error\":{\"type\":\"object\"},\"result\":" INGESTED "}}"
 #define ROWS                                                                                 \
     "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"columns\":{"  \
     "\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":"  \
@@ -381,6 +399,38 @@ const struct lh_route lh_routes[] = {
      .response_json = DATASETS,
      .query = "prefix,limit,cursor",
      .success = 200},
+    {.method = LH_HTTP_POST,
+     .pattern = "/ingest",
+     .services = INGESTD,
+     .body = LH_HTTP_BODY_STREAM,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_ingest,
+     .operation = "ingest",
+     .summary = "Make a dataset of a file: CSV, NDJSON, JSON or Parquet, compressed or not, as the "
+                "body or as one multipart file; 200 when it was there",
+     .response_json = INGESTED,
+     .query = "name,mode,format,on_error,delim,quote,escape,header,nullstr,types",
+     .success = 201},
+    {.method = LH_HTTP_GET,
+     .pattern = "/ingest/{request_id}",
+     .services = INGESTD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_ingest_get,
+     .operation = "getIngest",
+     .summary = "How far an ingest is, or what became of it",
+     .response_json = INGEST_STATE,
+     .success = 200},
+    {.method = LH_HTTP_DELETE,
+     .pattern = "/ingest/{request_id}",
+     .services = INGESTD,
+     .scope = LH_HTTP_SCOPE_WRITE,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_ingest_cancel,
+     .operation = "cancelIngest",
+     .summary = "End an ingest before it is registered; nothing of it stays",
+     .success = 204},
     {.method = LH_HTTP_POST,
      .pattern = "/sql",
      .services = QUERYD,

@@ -362,6 +362,42 @@ static enum lh_status make_catalog(struct lh_server *server, const struct lh_con
     return status;
 }
 
+static bool is_elsewhere(const struct lh_config *config, const char *bind_key, struct lh_str url)
+{
+    return url.len > 0 && !lh_services_is_own_url(config, bind_key, url);
+}
+
+/* As the catalog: it listens where there is what it needs. */
+static enum lh_status make_ingestd(struct lh_server *server, const struct lh_config *config,
+                                   struct lh_error *error)
+{
+    const struct lh_secrets *secrets = server->access.secrets;
+    struct lh_ingestd_options options = {
+        .http = server->http,
+        .access = &server->access,
+        .log = &server->log,
+        .storaged_url = lh_config_string(config, "ingestd.storaged_url"),
+        .catalogd_url = lh_config_string(config, "ingestd.catalogd_url"),
+        .token = secrets != NULL ? secrets->peer_token : NULL,
+    };
+    if (!is_elsewhere(config, "storaged.bind", options.storaged_url)) {
+        options.storaged_url = LH_STR("");
+        options.storaged = server->has_storaged ? &server->storaged.actor
+                           : server->has_s3     ? &server->storaged_s3.actor
+                                                : NULL;
+    }
+    if (!is_elsewhere(config, "catalogd.bind", options.catalogd_url)) {
+        options.catalogd_url = LH_STR("");
+        options.catalogd =
+            server->has_catalog && server->catalog.is_made ? &server->catalog.catalogd.actor : NULL;
+    }
+    server->has_ingestd = true;
+    enum lh_status status = lh_ingestd_init(&server->ingestd, config, &options, error);
+    if (status == LH_OK && server->ingestd.reason.status == LH_OK)
+        status = listen_on(server, config, LH_HTTP_INGESTD, error);
+    return status;
+}
+
 static void wire_gateway(struct lh_server *server)
 {
     server->gateway.http = server->http;
@@ -371,6 +407,7 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.vectord = server->actors_made ? &server->vectord : NULL;
     server->gateway.queryd = server->has_queryd ? &server->queryd : NULL;
     server->gateway.catalog = server->has_catalog ? &server->catalog : NULL;
+    server->gateway.ingestd = server->has_ingestd ? &server->ingestd : NULL;
     server->gateway.peer = server->has_peer ? &server->peer : NULL;
     server->gateway.workers = server->workers;
     server->gateway.worker_count = server->worker_count;
@@ -432,6 +469,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = make_queryd(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_CATALOGD)->is_here)
         status = make_catalog(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_INGESTD)->is_here)
+        status = make_ingestd(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);
@@ -441,6 +480,8 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = lh_actor_start(&server->storaged_s3.actor, error);
     if (status == LH_OK && server->has_catalog)
         status = lh_catalog_start(&server->catalog, error);
+    if (status == LH_OK && server->has_ingestd)
+        status = lh_ingestd_start(&server->ingestd, error);
     if (status == LH_OK && server->actors_made)
         status = start_threads(server, error);
     if (status == LH_OK && server->has_queryd)
@@ -492,6 +533,8 @@ void lh_server_stop(struct lh_server *server)
             lh_actor_deinit(&server->workers[i].actor);
         lh_vectord_deinit(&server->vectord);
     }
+    if (server->has_ingestd) /* before those that it calls */
+        lh_ingestd_stop(&server->ingestd);
     if (server->has_catalog)
         lh_catalog_stop(&server->catalog);
     if (server->has_storaged) /* behind the peer, which may be its client */
@@ -512,6 +555,8 @@ void lh_server_stop(struct lh_server *server)
     }
     if (server->has_queryd)
         lh_queryd_deinit(&server->queryd);
+    if (server->has_ingestd)
+        lh_ingestd_deinit(&server->ingestd);
     if (server->has_catalog)
         lh_catalog_deinit(&server->catalog);
     if (server->http != NULL)

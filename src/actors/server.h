@@ -29,6 +29,8 @@ struct lh_server {
     bool has_queryd;
     struct lh_catalog catalog; /* when `has_catalog` */
     bool has_catalog;
+    struct lh_ingestd ingestd; /* when `has_ingestd` */
+    bool has_ingestd;
     bool has_storaged;
     bool has_s3;
     bool actors_made;

@@ -145,12 +145,20 @@ const struct lh_config_key lh__config_keys[] = {
               "URL of the object store that keeps the datasets' manifests, when it is in another\n"
               "process; empty: in this one."),
 
-    LH_STRING("ingestd", "bind", "127.0.0.1:3213", LH_KEY_BIND | LH_KEY_LATER,
-              "Where ingest answers."),
-    LH_STRING("ingestd", "storaged_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_STRING("ingestd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
-    LH_INTEGER("ingestd", "max_ingest_bytes", "256MiB", 1, LH_TIB, LH_KEY_BYTES | LH_KEY_LATER,
-               "One upload."),
+    LH_STRING("ingestd", "bind", "127.0.0.1:3213", LH_KEY_BIND,
+              "Where ingest answers, where there are an object store and a catalog for it."),
+    LH_STRING("ingestd", "storaged_url", "", LH_KEY_URL,
+              "URL of the object store that keeps the datasets, when it is in another process;\n"
+              "empty: in this one."),
+    LH_STRING("ingestd", "catalogd_url", "", LH_KEY_URL, "The same of the catalog."),
+    LH_INTEGER("ingestd", "max_ingest_bytes", "256MiB", 1, LH_TIB, LH_KEY_BYTES,
+               "One upload, as it is sent."),
+    LH_INTEGER("ingestd", "workers", "1", 1, 64, 0, "Files that are converted at once."),
+    LH_INTEGER("ingestd", "memory_limit", "256MiB", 64 * 1024 * LH_KIB, LH_TIB, LH_KEY_BYTES,
+               "Memory of all conversions together; what does not fit is spilled."),
+    LH_STRING("ingestd", "spool_dir", "", 0,
+              "Where uploads lie until they are registered; empty: beside the vectors, or without\n"
+              "vectord.data_dir a folder that goes with the server."),
 
     LH_STRING("queryd", "bind", "127.0.0.1:3214", LH_KEY_BIND, "Where SQL answers."),
     LH_STRING("queryd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),

@@ -63,8 +63,10 @@
 #define LH_SQL_FORMAT_DIGITS 3u    /* of a width in a format: printf('%999d') is the widest */
 
 /* Ingest. */
-#define LH_INGEST_COLUMNS_MAX    16384u     /* each costs the conversion some 50 KiB */
-#define LH_INGEST_LINE_BYTES_MAX (2u << 20) /* a line of text is held whole, several times over */
+#define LH_INGEST_COLUMNS_MAX    16384u       /* each costs the conversion some 50 KiB */
+#define LH_INGEST_LINE_BYTES_MAX (2u << 20)   /* a line of text is held whole, several times over */
+#define LH_INGEST_PIECE_BYTES    (512u << 10) /* of an upload: two are held, one is written */
+#define LH_INGESTS_MAX           256u         /* at once: each may hold two pieces */
 
 /* Datasets. */
 #define LH_FINGERPRINT_BYTES_MAX 128u         /* a SHA-512 in hex */

@@ -38,6 +38,7 @@ extern "C" {
     XX(OBJECT_MISMATCH, object_mismatch, 409, "the object store has another object, or none")     \
     XX(CANCELLED, cancelled, 409, "the query was cancelled")                                      \
     XX(QUERY_NOT_FOUND, query_not_found, 404, "no query of this id runs")                         \
+    XX(INGEST_NOT_FOUND, ingest_not_found, 404, "no ingest of this id is known")                  \
     XX(LENGTH_REQUIRED, length_required, 411, "a Content-Length or chunked body is needed")       \
     XX(PRECONDITION_FAILED, precondition_failed, 412, "the object is not the one asked for")      \
     XX(BODY_TOO_LARGE, body_too_large, 413, "the body is larger than the limit")                  \

@@ -136,6 +136,11 @@ const struct lh_route *lh_http_call_route(const struct lh_http_call *call)
     return call->route;
 }
 
+bool lh_http_call_has_fin(const struct lh_http_call *call)
+{
+    return call->conn->eof;
+}
+
 bool lh_http_call_is_answered(const struct lh_http_call *call)
 {
     return call->answered;

@@ -215,6 +215,9 @@ struct lh_str lh_http_call_header(const struct lh_http_call *call, const char *n
 bool lh_http_call_header_line(const struct lh_http_call *call, unsigned i, struct lh_str *name,
                               struct lh_str *value);
 bool lh_http_call_is_answered(const struct lh_http_call *call);
+/* Whether the client has closed its side of the connection. It may still read an answer, but most
+ * that do this have gone: for what takes long and is of no use then. */
+bool lh_http_call_has_fin(const struct lh_http_call *call);
 /* The body's announced length: 0 without a body, LH_HTTP_LENGTH_UNKNOWN when it is chunked. */
 uint64_t lh_http_call_body_length(const struct lh_http_call *call);
 

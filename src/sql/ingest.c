@@ -206,6 +206,8 @@ static enum lh_status look_at_scan(const struct lh_ingest *ingest, struct lh_err
 static enum lh_status look(struct lh_ingest *ingest, struct lh_error *error)
 {
     enum lh_status status = look_at_magic(ingest, error);
+    if (status == LH_OK && ingest->format != LH_INGEST_PARQUET)
+        status = lh__ingest_check_whole(ingest, error);
     if (status == LH_OK && ingest->format == LH_INGEST_ANY)
         status = look_at_line(ingest, error);
     return status == LH_OK ? look_at_scan(ingest, error) : status;

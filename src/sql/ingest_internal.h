@@ -39,6 +39,10 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
 enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
                                 struct lh_error *error);
 
+/* Whether a compressed file is all there. LH_INVALID_DATA. */
+LH_MUST_USE enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest,
+                                                  struct lh_error *error);
+
 /* Finds out how the CSV is to be read, and appends the call of read_csv that does. With
  * `is_tolerant`, bad lines come into the table reject_errors and the rest is read. */
 LH_MUST_USE enum lh_status lh__ingest_read_csv(struct lh_ingest *ingest, bool is_tolerant,

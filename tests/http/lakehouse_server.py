@@ -205,7 +205,7 @@ class Index:
                 return
 
 
-SERVICES = ("gateway", "vectord", "storaged", "catalogd", "queryd")
+SERVICES = ("gateway", "vectord", "storaged", "catalogd", "ingestd", "queryd")
 WITHOUT_VECTORD = tuple(name for name in SERVICES if name != "vectord")
 
 

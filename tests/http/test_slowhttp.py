@@ -19,7 +19,7 @@ BODIES = {
     "vectord": ("POST", "/vectors/index"),
     "storaged": ("PUT", "/storage/put/a"),
     "catalogd": ("POST", "/catalog/register"),
-    "ingestd": ("POST", "/ingest"),
+    "ingestd": ("POST", "/ingest?name=a"),
     "queryd": ("POST", "/sql"),
 }
 

@@ -317,13 +317,13 @@ static void set_keys_of_later_services_are_named(void **state)
     lh_config_each_unused(config, note_unused, &names);
     assert_int_equal(names.len, 0);
     assert_int_equal(
-        lh_config_set_argument(config, LH_STR("ingestd.max_ingest_bytes=1MiB"), &error), LH_OK);
+        lh_config_set_argument(config, LH_STR("queryd.catalogd_url=http://a:1"), &error), LH_OK);
     assert_int_equal(lh_config_set_argument(config, LH_STR("vectord.shards=2"), &error), LH_OK);
     /* set to its default is set */
-    assert_int_equal(lh_config_set_argument(config, LH_STR("ingestd.bind=127.0.0.1:3213"), &error),
+    assert_int_equal(lh_config_set_argument(config, LH_STR("queryd.refresh_every=30s"), &error),
                      LH_OK);
     lh_config_each_unused(config, note_unused, &names);
-    assert_text(lh_buf_str(&names), "ingestd.bind ingestd.max_ingest_bytes ");
+    assert_text(lh_buf_str(&names), "queryd.catalogd_url queryd.refresh_every ");
     lh_buf_deinit(&names);
     lh_config_destroy(config);
 }
