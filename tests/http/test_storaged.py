@@ -7,13 +7,15 @@ import shutil
 
 import pytest
 
-from lakehouse_server import MS_REMOUNT, Client, Server, mount, unmount, wait_until
+from lakehouse_server import (MS_REMOUNT, SERVICES, Client, Server, mount, unmount,
+                              wait_until)
 from relay import Relay
 from storaged_peer import free_port
 from test_peer import (KEY, check, checkpoint, files, idle, items, logged, make, names, serve,
                        wait_ready)
 
 OTHERS = ("gateway", "vectord", "catalogd", "ingestd", "queryd")
+REST = tuple(name for name in SERVICES if name != "storaged")
 MIB = 1 << 20
 __all__ = ["serve"]  # a fixture
 
@@ -63,7 +65,7 @@ def own(tmp_path):
         running.append(Server(
             f"storaged.root={root}", f"storaged.bind=127.0.0.1:{port}",
             f"vectord.data_dir={tmp_path / name}", f"vectord.storaged_url=http://127.0.0.1:{port}",
-            "vectord.shards=2", *sets, binds=("gateway", "vectord", "queryd")))
+            "vectord.shards=2", *sets, binds=REST))
         return running[-1]
 
     yield start
@@ -140,7 +142,7 @@ def test_an_own_store_that_is_not_there_is_said_at_the_start(tmp_path):
                                              "keeps no objects without storaged.root"):
         Server(f"storaged.bind=127.0.0.1:{port}", f"vectord.data_dir={tmp_path}/data",
                f"vectord.storaged_url=http://127.0.0.1:{port}",
-               binds=("gateway", "vectord", "queryd"))
+               binds=REST)
 
 
 # ---- the store of another lakehoused ----
@@ -379,7 +381,7 @@ def test_a_gateway_passes_large_objects_on_in_bounded_memory(storaged, tmp_path)
     if storaged.is_sanitized():
         pytest.skip("its memory is the sanitizer's")
     with Server(f"gateway.storaged_url=http://127.0.0.1:{port}",
-                binds=("gateway", "vectord", "queryd")) as gateway:
+                binds=REST) as gateway:
         before = gateway.resident_bytes()
         most = transfer_both_ways(gateway.port, 600 * MIB, gateway.resident_bytes)
         assert most - before < 100 * MIB, f"{(most - before) >> 20} MiB"
