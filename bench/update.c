@@ -16,6 +16,7 @@
 #define BATCH   16u
 #define CHANGES 4000u /* of each kind */
 #define LONGEST 4u
+#define POWER   65536u
 #define K       10u
 
 struct series {
@@ -60,7 +61,7 @@ static uint32_t fill(struct lh_items *items, uint32_t rounds, float *rows)
     uint64_t total = (uint64_t)data->count * rounds;
     uint32_t added = 0;
     double sum = 0;
-    struct slow slowest[LONGEST] = {0};
+    struct slow slowest[LONGEST] = {0}, at_power = {0};
     for (; added + BATCH <= total; added += BATCH) {
         const float *batch = data->rows + (size_t)added * data->dimension;
         if (added + BATCH > data->count) {
@@ -71,11 +72,15 @@ static uint32_t fill(struct lh_items *items, uint32_t rounds, float *rows)
         double took = lh_items_add(items, added, batch, BATCH);
         sum += took;
         note(slowest, (struct slow){took, added});
+        if (added % POWER == 0 && took > at_power.seconds)
+            at_power = (struct slow){took, added};
     }
     printf("%u items, %.0f adds/s; longest batches of %u:", added, added / sum, BATCH);
     for (uint32_t i = 0; i < LONGEST; i++)
         printf(" %.2f ms at %u%s", slowest[i].seconds * 1e3, slowest[i].at,
                i + 1 < LONGEST ? "," : "\n");
+    printf("where tables end a page together, at multiples of %u: %.2f ms at %u\n", POWER,
+           at_power.seconds * 1e3, at_power.at);
     fflush(stdout);
     return added;
 }

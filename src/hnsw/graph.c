@@ -176,6 +176,9 @@ static uint32_t slot_take(struct lh_graph *graph)
         graph->t.upper_at[slot] = level == 0 ? LH__NIL : graph->upper_used;
         graph->upper_used += level;
         graph->backlinks_known += graph->backlinks_known == slot;
+        if (slot % LH__TOUCH_EVERY == 0) {
+            lh__tables_touch(graph);
+        }
         lh__copies_grow(graph);
     }
     graph->t.incoming[slot] = (struct lh__incoming){0};

@@ -16,6 +16,7 @@
 #define LH__FLAT_DIMENSIONS 16u   /* up to here a float32 row is no longer than a cache line */
 #define LH__WALKS           4u    /* searches in step; more gained nothing, fewer wait */
 #define LH__LEVEL_MAX       30u
+#define LH__TOUCH_EVERY     16u
 #define LH__LEVEL_FREE      0x80u           /* top bit of a level: the slot is free */
 #define LH__LEVEL_COPY      0x40u           /* next bit: not linked, but a copy of one that is */
 #define LH__CANDIDATES_MAX  (4u * LH_M_MAX) /* of one pruning or repair */
@@ -141,6 +142,7 @@ struct lh_graph {
     uint64_t query_signs[LH__SIGN_WORDS];
     uint16_t sign_limits[LH__SIGN_LIMITS + 1]; /* by cosine distance */
     size_t mapped[LH__TABLES];
+    size_t touched[LH__TABLES]; /* bytes whose pages are there, where they are huge */
 };
 
 static inline uint32_t lh__level(const struct lh_graph *graph, uint32_t node)
@@ -262,6 +264,7 @@ static inline void lh__touch_row(struct lh_graph *graph, uint32_t node)
 LH_MUST_USE enum lh_status lh__tables_reserve(struct lh_graph *graph, uint32_t slots,
                                               uint32_t upper_blocks);
 LH_MUST_USE enum lh_status lh__tables_reserve_backlinks(struct lh_graph *graph, uint32_t units);
+void lh__tables_touch(struct lh_graph *graph); /* once in LH__TOUCH_EVERY new slots */
 void lh__tables_release(struct lh_graph *graph);
 uint64_t lh__tables_bytes(const struct lh_graph *graph);
 

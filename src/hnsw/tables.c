@@ -2,7 +2,12 @@
  *
  * Each table is one anonymous mapping, grown by mremap: pages move by their table entries, and
  * pages that no node uses yet cost nothing. Growth happens table by table; capacity changes only
- * when all have grown, so a failure leaves the graph as it was (with some room already there). */
+ * when all have grown, so a failure leaves the graph as it was (with some room already there).
+ *
+ * Clearing a huge page takes from a tenth of a millisecond to some, on machines that give their
+ * memory piece by piece; and where the count of nodes is a multiple of a power of two, most tables
+ * come to the end of a page at once. So pages are touched a little before they are needed, one at a
+ * time. */
 #include "hnsw/graph_internal.h"
 
 #include <string.h>
@@ -16,7 +21,8 @@
 #define PAGE_BYTES 4096u
 #define HUGE_BYTES (2u << 20)
 #define HUGE_FROM_BYTES \
-    (4u << 20) /* smaller tables fit the TLB, and many small indexes stay small */
+    (4u << 20)            /* smaller tables fit the TLB, and many small indexes stay small */
+#define TOUCH_AHEAD 1024u /* slots: more than LH__TOUCH_EVERY for each table */
 
 /* Bytes a slot (or block, or unit of blocks) in the i-th table, in the order of struct lh__tables;
  * 0 when the graph has none. */
@@ -115,6 +121,40 @@ static enum lh_status table_grow(struct lh_graph *graph, size_t i, uint32_t slot
     table_set(graph, i, base);
     graph->mapped[i] = bytes;
     return LH_OK;
+}
+
+/* How many slots (blocks, units) of a table are in use. */
+static uint32_t used_of(const struct lh_graph *graph, size_t i)
+{
+    return i < LH__NODE_TABLES ? graph->slots
+           : i == BACKLINKS    ? graph->backlinks_used
+                               : graph->upper_used;
+}
+
+/* The page that will be needed first, if that is soon. */
+void lh__tables_touch(struct lh_graph *graph)
+{
+    uint64_t soonest = TOUCH_AHEAD;
+    size_t table = LH__TABLES;
+    for (size_t i = 0; i < LH__TABLES; i++) {
+        if (graph->mapped[i] < HUGE_FROM_BYTES) {
+            continue;
+        }
+        uint64_t stride = stride_of(graph, i), used = stride * used_of(graph, i);
+        if (graph->touched[i] < used) {
+            graph->touched[i] = (used + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+        }
+        uint64_t left = (graph->touched[i] - used) / stride;
+        if (graph->touched[i] < graph->mapped[i] && left < soonest) {
+            soonest = left;
+            table = i;
+        }
+    }
+    if (table < LH__TABLES) {
+        volatile char *page = (char *)table_get(graph, table) + graph->touched[table];
+        *page = 0; /* as it is; reading would only map the page of zeros */
+        graph->touched[table] += HUGE_BYTES;
+    }
 }
 
 static enum lh_status tables_grow(struct lh_graph *graph, uint32_t slots)

@@ -1,6 +1,7 @@
 /* The edges of the graph's contract: empty, single, duplicate, huge, tiny and out of memory. */
 #include "graph_testing.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -248,6 +249,42 @@ static void the_same_seed_and_adds_give_the_same_graph(void **state)
     lh_graph_destroy(graphs[1]);
 }
 
+static size_t touched_of_all(const struct lh_graph *graph)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < LH__TABLES; i++) {
+        sum += graph->touched[i];
+    }
+    return sum;
+}
+
+/* Three tables have 64 bytes a slot here: all of them come to the end of a page at once. */
+static void pages_are_touched_one_at_a_time_before_they_are_needed(void **state)
+{
+    (void)state;
+    const uint32_t slots = 1u << 18;
+    const size_t page = 2u << 20;
+    struct lh_graph *graph = testing_graph(16, LH_DISTANCE_COSINE, 8, 1);
+    assert_int_equal(lh_graph_reserve(graph, slots), LH_OK);
+    lh__tables_touch(graph);
+    for (; graph->slots < slots; graph->slots += LH__TOUCH_EVERY) {
+        size_t before = touched_of_all(graph), used = (size_t)graph->slots * 64;
+        const float *rows = graph->t.rows;
+        assert_true(graph->touched[0] >= used && graph->mapped[0] >= graph->touched[0]);
+        lh__tables_touch(graph);
+        assert_true(touched_of_all(graph) <= before + page);
+        if (graph->touched[0] > 0) {
+            unsigned char is_there;
+            char *last = (char *)(uintptr_t)rows + graph->touched[0] - page;
+            assert_int_equal(mincore(last, 1, &is_there), 0);
+            assert_int_equal(is_there & 1, 1);
+        }
+    }
+    assert_true(touched_of_all(graph) >= 3 * (size_t)slots * 64);
+    graph->slots = 0; /* there are no nodes */
+    lh_graph_destroy(graph);
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 /* Runs in a child, whose address space is bounded; returns its exit status. */
 static int grow_until_memory_ends(void)
@@ -313,6 +350,7 @@ int main(void)
         cmocka_unit_test(norms_of_any_size_give_finite_ordered_distances),
         cmocka_unit_test(adding_in_batches_finds_as_much_as_one_by_one),
         cmocka_unit_test(the_same_seed_and_adds_give_the_same_graph),
+        cmocka_unit_test(pages_are_touched_one_at_a_time_before_they_are_needed),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(out_of_memory_leaves_the_graph_as_it_was),
 #endif
