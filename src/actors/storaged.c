@@ -346,17 +346,20 @@ static void wake(void *arg)
 static bool take_batch(struct lh_object_batch *batch, void *arg)
 {
     struct lh_storaged *storaged = arg;
-    struct found *found = malloc(sizeof *found);
+    struct found *found = storaged->walk_end != NULL ? malloc(sizeof *found) : NULL;
     if (found == NULL) {
-        lh_log_line(storaged->options.log, LH_LOG_ERROR,
-                    "not enough memory to count the objects: lists are refused until a restart");
         lh_buf_deinit(&batch->records);
-        return false;
+        found = (struct found *)storaged->walk_end;
+        storaged->walk_end = NULL;
+        *batch = (struct lh_object_batch){.is_last = true, .status = LH_OUT_OF_MEMORY};
     }
+    if (found == NULL)
+        return false;
     found->head = (struct lh_msg){.type = LH_MSG_FOUND, .lane = LH_LANE_BULK};
     found->batch = *batch;
+    bool is_over = batch->is_last;
     if (lh_actor_send(&storaged->actor, &found->head) == LH_OK)
-        return !lh_mailbox_is_shut(&storaged->walker.mailbox);
+        return !is_over && !lh_mailbox_is_shut(&storaged->walker.mailbox);
     lh_buf_deinit(&found->batch.records); /* the server stops */
     free(found);
     return false;
@@ -384,6 +387,11 @@ enum lh_status lh_storaged_init(struct lh_storaged *storaged,
         lh_log_line(options->log, LH_LOG_WARN,
                     "the file system has no extended attributes: content types are not kept",
                     LH_LOG_TEXT("storaged.root", options->root));
+    storaged->walk_end = malloc(sizeof(struct found));
+    if (storaged->walk_end == NULL) {
+        lh_objects_destroy(storaged->objects);
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to start");
+    }
     lh_actor_init(&storaged->actor, "storaged", run, storaged);
     lh_actor_wake_by(&storaged->actor, wake, options->disk);
     lh_actor_init(&storaged->walker, "objects", walk, storaged);
@@ -408,6 +416,7 @@ void lh_storaged_stop(struct lh_storaged *storaged)
 void lh_storaged_deinit(struct lh_storaged *storaged)
 {
     lh_objects_destroy(storaged->objects);
+    free(storaged->walk_end);
     lh_disk_destroy(storaged->options.walk_disk); /* when it was never started */
     lh_disk_destroy(storaged->options.disk);
     lh_actor_deinit(&storaged->walker);

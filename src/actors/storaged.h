@@ -33,7 +33,8 @@ struct lh_storaged_options {
 
 struct lh_storaged {
     struct lh_actor actor;
-    struct lh_actor walker; /* fills the index, and ends */
+    struct lh_actor walker;  /* fills the index, and ends */
+    struct lh_msg *walk_end; /* made at start: says that it has no memory to go on; NULL: said */
     struct lh_storaged_options options;
     struct lh_objects *objects;
     struct lh_storaged_metrics metrics;
