@@ -31,7 +31,8 @@ enum lh_status lh_catalog_files_init(struct lh_catalog_files *files, const char 
     struct lh_sql_options options = {.folder = files->folder,
                                      .spill_folder = spill,
                                      .memory_bytes = MEMORY_BYTES,
-                                     .spill_bytes = MEMORY_BYTES};
+                                     .spill_bytes = MEMORY_BYTES,
+                                     .reads_once = true};
     return lh_sql_open(&options, &files->sql, error);
 }
 

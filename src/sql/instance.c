@@ -71,6 +71,7 @@ static enum lh_status configure(duckdb_config config, const struct lh_sql_option
         {"memory_limit", memory},
         {"temp_directory", options->spill_folder},
         {"max_temp_directory_size", spill},
+        {"enable_external_file_cache", options->reads_once ? "false" : "true"},
         {"autoinstall_known_extensions", "false"},
         {"autoload_known_extensions", "false"},
         {"allow_community_extensions", "false"},
