@@ -216,6 +216,8 @@ void lh_catalog_metrics(const struct lh_catalog *catalog, struct lh_buf *out)
                   "Datasets whose newest manifest is still to be read", &metrics->unread);
     append_metric(out, "lakehouse_catalog_failed", "gauge",
                   "Datasets whose newest manifest is broken", &metrics->failed);
+    append_metric(out, "lakehouse_catalog_waiting", "gauge",
+                  "Registrations and deletions that wait for the one under way", &metrics->waiting);
     append_metric(out, "lakehouse_catalog_registered_total", "counter", "Versions registered",
                   &metrics->registered);
     append_metric(out, "lakehouse_catalog_unchanged_total", "counter",

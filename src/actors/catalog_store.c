@@ -123,6 +123,24 @@ static enum lh_status check_objects(struct lh_catalog_store *store,
     return LH_OK;
 }
 
+/* A store that has no conditional put is looked at first: there, two catalogs that write the same
+ * version in the same moment do not see one another. */
+static enum lh_status put_once(struct lh_catalog_store *store, struct lh_str key,
+                               struct lh_str bytes, struct lh_error *error)
+{
+    struct lh_object_info info;
+    enum lh_status status =
+        lh_object_client_put_new(store->objects, key, bytes, MEDIA_TYPE, NULL, error);
+    if (status != LH_NOT_IMPLEMENTED)
+        return status;
+    status = lh_object_client_head(store->objects, key, &info, error);
+    if (status == LH_OK)
+        return lh_error_set(error, LH_PRECONDITION_FAILED, "the version is there");
+    if (status != LH_KEY_NOT_FOUND)
+        return status;
+    return lh_object_client_put_bytes(store->objects, key, bytes, MEDIA_TYPE, NULL, error);
+}
+
 static enum lh_status write_manifest(struct lh_catalog_store *store, struct lh_catalog_job *job,
                                      struct lh_error *error)
 {
@@ -134,9 +152,8 @@ static enum lh_status write_manifest(struct lh_catalog_store *store, struct lh_c
     if (status == LH_OK)
         status = lh_catalog_files_write(&store->files, manifest, &bytes, error);
     if (status == LH_OK)
-        status = lh_object_client_put_new(store->objects,
-                                          manifest_key(job->name, manifest->version, key),
-                                          lh_buf_str(&bytes), MEDIA_TYPE, NULL, error);
+        status = put_once(store, manifest_key(job->name, manifest->version, key),
+                          lh_buf_str(&bytes), error);
     lh_buf_deinit(&bytes);
     lh_counter_add(&store->metrics.writes, 1);
     lh_histogram_observe(&store->metrics.write_time, lh_clock_ns() - started_ns);

@@ -139,6 +139,11 @@ static enum lh_status tell_state(struct lh_catalogd *catalogd, const struct lh_d
         return lh_error_set(error, LH_DATASET_FAILED, "version %" PRIu64 " is broken: %.120s",
                             lh_dataset_last_version(dataset), dataset->reason);
     default:
+        if (catalogd->trouble.status != LH_OK)
+            return lh_error_set(
+                error, LH_DATASET_LOADING,
+                "the manifest is still to be read, as the object store failed: %.80s",
+                catalogd->trouble.text);
         return lh_error_set(error, LH_DATASET_LOADING,
                             "the manifest is still to be read, as are those of %" PRIu64
                             " of %" PRIu64 " datasets: try again",

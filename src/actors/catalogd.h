@@ -10,6 +10,7 @@ struct lh_catalogd_metrics {
     struct lh_counter unread; /* of them: their newest manifest is still to be read */
     struct lh_counter failed;
     struct lh_counter is_listed; /* all their names are known */
+    struct lh_counter waiting;   /* registrations and deletions, for the one under way */
     struct lh_counter registered;
     struct lh_counter unchanged; /* registrations of what was there */
     struct lh_counter refused;   /* registrations and deletions */

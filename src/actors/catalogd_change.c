@@ -425,8 +425,18 @@ static void next_change(struct lh_catalogd *catalogd)
 
 void lh__catalogd_change(struct lh_catalogd *catalogd, struct lh_catalog_call *call)
 {
+    struct lh_error error;
+    if (catalogd->changes.count >= LH_CATALOG_WAITING_MAX) {
+        lh_counter_add(&catalogd->metrics.refused, 1);
+        lh_error_set(&error, LH_OVERLOADED,
+                     "%u registrations and deletions wait for the one under way: try again",
+                     LH_CATALOG_WAITING_MAX);
+        lh__catalogd_answer_error(catalogd, call, &error);
+        return;
+    }
     lh_msg_queue_put(&catalogd->changes, &call->head);
     next_change(catalogd);
+    lh_counter_set(&catalogd->metrics.waiting, catalogd->changes.count);
 }
 
 void lh__catalogd_change_back(struct lh_catalogd *catalogd, struct lh_catalog_job *job)
@@ -458,4 +468,5 @@ void lh__catalogd_change_back(struct lh_catalogd *catalogd, struct lh_catalog_jo
     }
     lh_catalog_job_destroy(job);
     next_change(catalogd);
+    lh_counter_set(&catalogd->metrics.waiting, catalogd->changes.count);
 }

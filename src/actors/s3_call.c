@@ -360,7 +360,8 @@ static void unlink_call(struct lh__s3_call *call)
 static bool is_expected(enum lh_status status)
 {
     return status == LH_OK || status == LH_KEY_NOT_FOUND || status == LH_PRECONDITION_FAILED ||
-           status == LH_RANGE_NOT_SATISFIABLE || status == LH_INVALID_ARGUMENT;
+           status == LH_RANGE_NOT_SATISFIABLE || status == LH_INVALID_ARGUMENT ||
+           status == LH_NOT_IMPLEMENTED;
 }
 
 static void finish(struct lh__s3_call *call)

@@ -75,6 +75,7 @@
 #define LH_SCHEMA_COLUMNS_MAX    16384u       /* wider tables are no use to SQL */
 #define LH_SCHEMA_BYTES_MAX      (1u << 20)   /* as JSON: it is in every row of a manifest */
 #define LH_ROW_COUNT_MAX         (1ull << 53) /* exact in JSON, for sizes as well */
+#define LH_CATALOG_WAITING_MAX   256u         /* changes behind the one under way */
 #define LH_CATALOG_PAGE_MAX      1000u        /* datasets in one page of a list */
 #define LH_CATALOG_PAGE_DEFAULT  100u
 

@@ -184,6 +184,8 @@ static enum lh_status status_of(long http)
     switch (http) {
     case 404:
         return LH_NOT_FOUND;
+    case 501:
+        return LH_NOT_IMPLEMENTED;
     case 412:
         return LH_PRECONDITION_FAILED;
     case 429:

@@ -45,8 +45,8 @@ void lh_http_client_destroy(struct lh_http_client *client);
 
 /* `path` begins with a slash and is escaped. These return LH_OK when the answer was 200 (a DELETE's
  * may be 204), LH_NOT_FOUND when it was 404, LH_OVERLOADED for 429 and 503, LH_NO_SPACE for 507,
- * LH_PRECONDITION_FAILED for 412, LH_CLOSED when it was cancelled, what source or sink returned,
- * and else LH_IO; `error` then says what was called and why it failed. */
+ * LH_PRECONDITION_FAILED for 412, LH_NOT_IMPLEMENTED for 501, LH_CLOSED when it was cancelled, what
+ * source or sink returned, and else LH_IO; `error` then says what was called and why it failed. */
 
 /* The answer's body goes to `answer`, up to `answer_max` bytes. `content_type` may be NULL.
  * `is_new`: only where the path has nothing yet. */

@@ -355,6 +355,9 @@ static enum lh_status explain_request(const struct lh_s3_failure *failure, struc
         return lh_error_set(error, LH_PRECONDITION_FAILED, "the object is not the one asked for");
     if (failure->http == 416)
         return lh_error_set(error, LH_RANGE_NOT_SATISFIABLE, "the range is outside the object");
+    if (failure->http == 501 || IS("NotImplemented")) /* such as a condition of a put */
+        return lh_error_set(error, LH_NOT_IMPLEMENTED, "s3: the store cannot do this (%s)",
+                            code[0] != '\0' ? code : "501");
     if (IS("KeyTooLongError"))
         return lh_error_set(error, LH_LIMIT_EXCEEDED, "key: longer than the store takes");
     if (IS("EntityTooLarge"))

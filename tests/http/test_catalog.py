@@ -12,6 +12,7 @@ import time
 import urllib.parse
 
 import pytest
+import s3_store
 from lakehouse_server import (
     Client, Server, in_parallel, mount, seeded, unmount, wait_until
 )
@@ -747,6 +748,30 @@ def test_two_catalogs_on_one_store(split):
             assert len(versions) == 23
             last = next(c for c in (one, two) if c.get("a")["version"] == 23).get("a")
             assert len({o["key"] for o in last["objects"]}) == 23
+
+
+def test_on_s3():
+    swift = s3_store.Swift()  # skips where it is not installed
+    try:
+        server = Server(*s3_store.settings(swift.endpoint))
+        server.wait_for_catalog()
+        with Catalog(server.port) as catalog:
+            first = catalog.register("a", "f1", catalog.put("é 1"), schema=SCHEMA)
+            second = catalog.register("a", "f2", catalog.put("2"), mode="append")
+            catalog.register("b", "f1", catalog.put("3"))
+        server.kill()
+        server.__exit__(None)
+        with Server(*s3_store.settings(swift.endpoint)) as server:
+            server.wait_for_catalog()
+            with Catalog(server.port) as catalog:
+                assert catalog.get("a") == second and catalog.get("a", version=1) == first
+                assert catalog.names() == ["a", "b"]
+                assert catalog.try_register("a", "f3", {"key": "none", "size": 1},
+                                            mode="append").code == "object_mismatch"
+                assert catalog.delete("a", purge="true").status == 204
+                assert catalog.keys("") == ["3", "_catalog/manifests/b/1.parquet"]
+    finally:
+        swift.end()
 
 
 # ---- many at once ----
