@@ -15,7 +15,22 @@
 #define LH_MSG_QUERY       20u
 #define LH_MSG_QUERY_PIECE 21u
 
-enum lh_query_format { LH_QUERY_JSON, LH_QUERY_NDJSON, LH_QUERY_CSV };
+enum lh_query_format { LH_QUERY_JSON, LH_QUERY_NDJSON, LH_QUERY_CSV, LH_QUERY_PARQUET };
+
+/* What a query is for. */
+enum lh_query_kind {
+    LH_QUERY_ROWS,   /* its rows are the answer */
+    LH_QUERY_IMPORT, /* they go into an index */
+    LH_QUERY_TABLES, /* none: what tables there are */
+    LH_QUERY_TABLE   /* none: what one of them is */
+};
+
+struct lh_query_statistics {
+    uint64_t rows;
+    uint64_t bytes_read; /* of files, by the worker */
+    uint64_t cpu_ns;     /* of the worker */
+    bool is_truncated;
+};
 
 #define LH_QUERY_PIECES 2u /* one fills while another is sent */
 
@@ -27,12 +42,16 @@ struct lh_query {
     struct lh_msg head;
     struct lh_http_ticket ticket;
     char id[37];           /* by which it can be cancelled */
-    struct lh_buf body;    /* {"sql", "params"?, ...}, or the statement itself */
+    struct lh_buf body;    /* {"sql", "params"?, ...}, or the statement itself; TABLES: the prefix;
+                            * TABLE: the name */
+    struct lh_buf cursor;  /* TABLES */
+    uint32_t limit;        /* TABLES */
     size_t body_bytes;     /* to give back to the server's account */
     bool is_text;          /* the body is the statement: GET with ?q= */
     struct lh_reach reach; /* of its caller's token */
+    enum lh_query_kind kind;
     enum lh_query_format format;
-    char index_name[LH_NAME_BYTES_MAX + 1]; /* into which its rows go; empty: they are answered */
+    char index_name[LH_NAME_BYTES_MAX + 1]; /* IMPORT */
     enum lh_durability durability;          /* of those */
     uint64_t started_ns;
     struct lh_counter rows_done;   /* for whoever asks how far it is */
@@ -52,9 +71,8 @@ struct lh_query {
     bool is_complete;                               /* the last rows have come */
     struct lh_error error; /* of the last piece, or why it was ended before */
 
-    /* the worker's */
-    uint64_t row_count;
-    bool is_truncated;
+    /* the worker's; the loop's when it is complete */
+    struct lh_query_statistics statistics;
 };
 
 _Static_assert(offsetof(struct lh_query, head) == 0, "a query is a message");

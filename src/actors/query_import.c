@@ -133,7 +133,7 @@ enum lh_status lh_query_import(struct lh_query_worker *worker, struct lh_sql_que
         return status;
     status = import_rows(&import, sql, &columns, &why);
     lh_buf_deinit(&import.lines);
-    worker->query->row_count = import.applied;
+    worker->query->statistics.rows = import.applied;
     if (status != LH_OK)
         return tell(&import, &why, error);
     append_answer(&import, out);

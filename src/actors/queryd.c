@@ -91,9 +91,43 @@ static const char *media_type(enum lh_query_format format)
         return "application/x-ndjson";
     case LH_QUERY_CSV:
         return "text/csv; charset=utf-8; header=present";
+    case LH_QUERY_PARQUET:
+        return "application/vnd.apache.parquet";
     default:
         return "application/json";
     }
+}
+
+static const char trailers[] = "X-Row-Count, X-Truncated, X-Bytes-Read, X-Elapsed-Ms, X-Cpu-Ms";
+
+/* What JSON has in its body, the others have in headers, or in trailers where it comes too late. */
+static void add_statistics(const struct lh_query *query, struct lh_http_call *call)
+{
+    const struct lh_query_statistics *statistics = &query->statistics;
+    double elapsed_ms = (double)(lh_clock_ns() - query->started_ns) / 1e6;
+    char text[32];
+    if (query->kind != LH_QUERY_ROWS || query->format == LH_QUERY_JSON)
+        return;
+    snprintf(text, sizeof text, "%" PRIu64, statistics->rows);
+    lh_http_call_add_header(call, "X-Row-Count", text);
+    lh_http_call_add_header(call, "X-Truncated", statistics->is_truncated ? "true" : "false");
+    snprintf(text, sizeof text, "%" PRIu64, statistics->bytes_read);
+    lh_http_call_add_header(call, "X-Bytes-Read", text);
+    snprintf(text, sizeof text, "%.3f", elapsed_ms);
+    lh_http_call_add_header(call, "X-Elapsed-Ms", text);
+    snprintf(text, sizeof text, "%.3f", (double)statistics->cpu_ns / 1e6);
+    lh_http_call_add_header(call, "X-Cpu-Ms", text);
+}
+
+static void finish_well(struct lh_query *query, struct lh_http_call *call)
+{
+    add_statistics(query, call);
+    if (query->is_begun) {
+        lh_http_answer_end(call);
+        return;
+    }
+    lh_http_call_add_header(call, "X-Query-Id", query->id);
+    lh_http_answer(call, 200, media_type(query->format), &query->held[0]);
 }
 
 static void finish(struct lh_queryd *queryd, struct lh_query *query, struct lh_http_call *call)
@@ -101,12 +135,10 @@ static void finish(struct lh_queryd *queryd, struct lh_query *query, struct lh_h
     if (call != NULL) {
         if (query->is_begun && query->error.status != LH_OK)
             lh_http_answer_abort(call);
-        else if (query->is_begun)
-            lh_http_answer_end(call);
         else if (query->error.status != LH_OK)
             lh_http_answer_error(call, &query->error);
         else
-            lh_http_answer(call, 200, media_type(query->format), &query->held[0]);
+            finish_well(query, call);
     }
     destroy(queryd, query);
 }
@@ -162,6 +194,8 @@ static void begin_answer(struct lh_queryd *queryd, struct lh_query *query)
         return;
     query->is_begun = true;
     lh_http_call_add_header(call, "X-Query-Id", query->id);
+    if (query->format != LH_QUERY_JSON)
+        lh_http_call_add_header(call, "Trailer", trailers);
     lh_http_answer_begin(
         call, 200, media_type(query->format), LH_HTTP_LENGTH_UNKNOWN,
         &(struct lh_http_sending){.on_ready = on_ready, .on_gone = on_gone, .arg = query});
@@ -211,6 +245,8 @@ static bool choose_format(struct lh_str accept, enum lh_query_format *format)
         {{"application/*", 13}, LH_QUERY_JSON},
         {{"application/x-ndjson", 20}, LH_QUERY_NDJSON},
         {{"application/jsonl", 17}, LH_QUERY_NDJSON},
+        {{"application/vnd.apache.parquet", 30}, LH_QUERY_PARQUET},
+        {{"application/parquet", 19}, LH_QUERY_PARQUET},
         {{"text/csv", 8}, LH_QUERY_CSV},
         {{"text/*", 6}, LH_QUERY_CSV},
     };
@@ -299,7 +335,8 @@ static struct lh_query *make_query(struct lh_gateway *gateway, struct lh_http_ca
     }
     if (!choose_format(lh_http_call_header(call, "accept"), &format)) {
         refuse(call, LH_NOT_ACCEPTABLE,
-               "Accept: application/json, application/x-ndjson and text/csv are to be had");
+               "Accept: application/json, application/x-ndjson, text/csv and "
+               "application/vnd.apache.parquet are to be had");
         return NULL;
     }
     if (queryd->waiting.count >= (size_t)queryd->worker_count * WAITING_A_WORKER) {
@@ -383,6 +420,7 @@ void lh_handle_import(struct lh_http_call *call, void *context)
     struct lh_query *query = make_query(gateway, call);
     if (query == NULL)
         return;
+    query->kind = LH_QUERY_IMPORT;
     memcpy(query->index_name, name.ptr, name.len);
     query->durability = durability;
     query->format = LH_QUERY_JSON;
@@ -391,6 +429,59 @@ void lh_handle_import(struct lh_http_call *call, void *context)
     query->body_bytes = query->body.len;
     start(gateway->queryd, query);
 }
+
+/* ---- tables ---- */
+
+#define TABLES_DEFAULT 100u
+#define TABLES_MAX     1000u
+
+/* "?limit="; false: answered. */
+static bool read_limit(struct lh_http_call *call, uint32_t *limit)
+{
+    struct lh_str text;
+    uint64_t number = TABLES_DEFAULT;
+    if (lh_http_call_query(call, "limit", &text) &&
+        (!lh_str_to_u64(text, &number) || number < 1 || number > TABLES_MAX)) {
+        refuse(call, LH_INVALID_ARGUMENT, "limit: a number from 1 to 1000");
+        return false;
+    }
+    *limit = (uint32_t)number;
+    return true;
+}
+
+void lh_handle_tables(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    struct lh_str text;
+    uint32_t limit;
+    if (!read_limit(call, &limit))
+        return;
+    struct lh_query *query = make_query(gateway, call);
+    if (query == NULL)
+        return;
+    query->kind = LH_QUERY_TABLES;
+    query->format = LH_QUERY_JSON;
+    query->limit = limit;
+    if (lh_http_call_query(call, "prefix", &text))
+        lh_buf_append_str(&query->body, text);
+    if (lh_http_call_query(call, "cursor", &text))
+        lh_buf_append_str(&query->cursor, text);
+    start(gateway->queryd, query);
+}
+
+void lh_handle_table(struct lh_http_call *call, void *context)
+{
+    struct lh_gateway *gateway = context;
+    struct lh_query *query = make_query(gateway, call);
+    if (query == NULL)
+        return;
+    query->kind = LH_QUERY_TABLE;
+    query->format = LH_QUERY_JSON;
+    lh_buf_append_str(&query->body, lh_http_call_param(call, 0));
+    start(gateway->queryd, query);
+}
+
+/* ---- queries that run ---- */
 
 void lh_handle_sql_progress(struct lh_http_call *call, void *context)
 {

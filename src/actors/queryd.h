@@ -25,12 +25,22 @@ struct lh_queryd {
     struct lh_work_folder folder; /* of cached files */
 };
 
-/* Opens DuckDB and makes the workers; `vectord` is NULL when it is in another process. Where that
- * is not to be had, the service is there and answers with the reason. LH_CONFIG, LH_OUT_OF_MEMORY.
- */
-LH_MUST_USE enum lh_status lh_queryd_init(struct lh_queryd *queryd, const struct lh_config *config,
-                                          struct lh_http_server *http, struct lh_actor *vectord,
-                                          const struct lh_log *log, struct lh_error *error);
+struct lh_queryd_options {
+    const struct lh_config *config;
+    struct lh_http_server *http;
+    /* Of this process; NULL: not here. Another process's is used where the configuration says. */
+    struct lh_actor *vectord;
+    struct lh_actor *catalogd;
+    struct lh_actor *storaged;
+    const char *token; /* what calls of other services carry; NULL: nothing */
+    const struct lh_log *log;
+};
+
+/* Opens DuckDB and makes the workers. Where that is not to be had, the service is there and answers
+ * with the reason. LH_CONFIG, LH_OUT_OF_MEMORY. */
+LH_MUST_USE enum lh_status lh_queryd_init(struct lh_queryd *queryd,
+                                          const struct lh_queryd_options *options,
+                                          struct lh_error *error);
 LH_MUST_USE enum lh_status lh_queryd_start(struct lh_queryd *queryd, struct lh_error *error);
 /* After the loop, and before the services that queries call. */
 void lh_queryd_stop(struct lh_queryd *queryd);
@@ -44,6 +54,8 @@ void lh_handle_sql(struct lh_http_call *call, void *context);
 void lh_handle_sql_text(struct lh_http_call *call, void *context);
 void lh_handle_sql_cancel(struct lh_http_call *call, void *context);
 void lh_handle_sql_progress(struct lh_http_call *call, void *context);
+void lh_handle_tables(struct lh_http_call *call, void *context);
+void lh_handle_table(struct lh_http_call *call, void *context);
 void lh_handle_import(struct lh_http_call *call, void *context);
 
 /* A piece has come. */

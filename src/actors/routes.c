@@ -82,6 +82,14 @@
     "{\"type\":\"object\",\"required\":[\"sql\"],\"properties\":{\"sql\":{\"type\":\"string\"}," \
     "\"params\":{\"type\":\"array\"},\"max_rows\":" INTEGER ",\"max_bytes\":" INTEGER            \
     ",\"timeout_ms\":" INTEGER "}}"
+#define TABLES                                                                                 \
+    "{\"type\":\"object\",\"properties\":{\"tables\":{\"type\":\"array\",\"items\":{\"type\":" \
+    "\"object\"}},\"next_cursor\":{\"type\":\"string\"}}}"
+#define TABLE                                                                                      \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"version\":" INTEGER     \
+    ",\"row_count\":" INTEGER ",\"bytes\":" INTEGER ",\"columns\":{\"type\":\"array\",\"items\":{" \
+    "\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"type\":{\"type\":"       \
+    "\"string\"}}}}}}"
 #define IMPORTED                                                                                \
     "{\"type\":\"object\",\"properties\":{\"query_id\":{\"type\":\"string\"},\"rows\":" INTEGER \
     ",\"added\":" INTEGER ",\"updated\":" INTEGER ",\"elapsed_ms\":{\"type\":\"number\"}}}"
@@ -466,6 +474,27 @@ const struct lh_route lh_routes[] = {
      .request_json = SQL,
      .response_json = IMPORTED,
      .query = "durability",
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/sql/tables",
+     .services = QUERYD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_tables,
+     .operation = "listTables",
+     .summary = "List the datasets that statements can name",
+     .response_json = TABLES,
+     .query = "prefix,cursor,limit",
+     .success = 200},
+    {.method = LH_HTTP_GET,
+     .pattern = "/sql/tables/{name}",
+     .services = QUERYD,
+     .scope = LH_HTTP_SCOPE_READ,
+     .reach = LH_HTTP_REACH_HANDLER,
+     .handle = lh_handle_table,
+     .operation = "getTable",
+     .summary = "Describe one of them, or a version as name@2",
+     .response_json = TABLE,
      .success = 200},
     {.method = LH_HTTP_GET,
      .pattern = "/sql/{query_id}",

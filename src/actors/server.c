@@ -340,9 +340,19 @@ static enum lh_status make_proxy(struct lh_server *server, const struct lh_confi
 static enum lh_status make_queryd(struct lh_server *server, const struct lh_config *config,
                                   struct lh_error *error)
 {
+    const struct lh_secrets *secrets = server->access.secrets;
+    bool has_catalog = server->has_catalog && server->catalog.is_made;
+    const struct lh_queryd_options options = {
+        .config = config,
+        .http = server->http,
+        .vectord = server->actors_made ? &server->vectord.actor : NULL,
+        .catalogd = has_catalog ? &server->catalog.catalogd.actor : NULL,
+        .storaged = server->gateway.storaged,
+        .token = secrets != NULL ? secrets->peer_token : NULL,
+        .log = &server->log,
+    };
     server->has_queryd = true;
-    struct lh_actor *vectord = server->actors_made ? &server->vectord.actor : NULL;
-    return lh_queryd_init(&server->queryd, config, server->http, vectord, &server->log, error);
+    return lh_queryd_init(&server->queryd, &options, error);
 }
 
 /* The catalog listens where it has a store to be in; its routes behind the gateway say what is
@@ -465,12 +475,12 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = open_storaged(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_VECTORD)->is_here)
         status = make_vectord(server, config, error);
-    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
-        status = make_queryd(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_CATALOGD)->is_here)
         status = make_catalog(server, config, error);
     if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_INGESTD)->is_here)
         status = make_ingestd(server, config, error);
+    if (status == LH_OK && lh_services_find(&server->services, LH_HTTP_QUERYD)->is_here)
+        status = make_queryd(server, config, error);
     wire_gateway(server);
     if (status == LH_OK)
         status = lh_http_server_watch_signals(server->http, error);

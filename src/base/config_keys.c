@@ -161,10 +161,15 @@ const struct lh_config_key lh__config_keys[] = {
               "vectord.data_dir a folder that goes with the server."),
 
     LH_STRING("queryd", "bind", "127.0.0.1:3214", LH_KEY_BIND, "Where SQL answers."),
-    LH_STRING("queryd", "catalogd_url", "", LH_KEY_LATER, LH_URL_NOTE),
+    LH_STRING("queryd", "catalogd_url", "", LH_KEY_URL,
+              "URL of the catalog whose datasets are tables, when in another process; empty:\n"
+              "this one's, or where the gateway sends its calls."),
+    LH_STRING("queryd", "storaged_url", "", LH_KEY_URL,
+              "The same of the object store that has their objects."),
     LH_STRING("queryd", "secrets_path", "", LH_KEY_LIVE, "Another name of gateway.secrets_path."),
-    LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, LH_KEY_LATER,
-                "Between two looks at the catalog."),
+    LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, 0,
+                "How long what a catalog in another process has said is believed. This one's is\n"
+                "asked by every statement."),
     LH_INTEGER("queryd", "workers", "2", 1, 64, 0, "Queries that run at once."),
     LH_INTEGER("queryd", "memory_limit", "1GiB", 64 * 1024 * LH_KIB, LH_TIB, LH_KEY_BYTES,
                "Memory of all queries together; four times that may go to disk."),
@@ -178,6 +183,8 @@ const struct lh_config_key lh__config_keys[] = {
     LH_STRING("queryd", "cache_dir", "", 0,
               "Where queries keep what they read and spill; empty: beside the vectors, or without\n"
               "vectord.data_dir a folder that goes with the server."),
+    LH_INTEGER("queryd", "cache_bytes", "10GiB", 1024 * LH_KIB, 1024 * LH_TIB, LH_KEY_BYTES,
+               "What it may hold; then files that no statement has used for minutes go."),
 
     LH_STRING("s3", "endpoint", "", LH_KEY_URL,
               "URL of an S3-compatible store; empty: Amazon's of the region. Over http bodies are\n"

@@ -282,7 +282,8 @@ void lh_http_answer_end(struct lh_http_call *call);
  */
 void lh_http_answer_abort(struct lh_http_call *call);
 
-/* Adds one header line to the coming answer: name and value without CR or LF. */
+/* Adds one header line to the coming answer: name and value without CR or LF. Behind
+ * lh_http_answer_begin it is a trailer, which is sent where the body is chunked. */
 void lh_http_call_add_header(struct lh_http_call *call, const char *name, const char *value);
 
 #endif

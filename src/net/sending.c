@@ -17,6 +17,7 @@ void lh_http_answer_begin(struct lh_http_call *call, int status, const char *con
     assert(!call->answered && !call->begun && !conn->closed);
     assert(status >= 200 && status <= 599);
     lh__answer_head(call, status, content_type, length);
+    call->extra.len = 0; /* what comes behind this is trailers */
     call->begun = true;
     call->wanted = true;
     call->bodiless = call->is_head || status == 204 || status == 304;
@@ -63,7 +64,8 @@ void lh_http_answer_end(struct lh_http_call *call)
     assert(call->begun && !call->answered);
     assert(call->bodiless || call->answer_left == 0 || call->answer_left == LH_HTTP_LENGTH_UNKNOWN);
     if (call->chunked && !call->bodiless) {
-        lh__write(conn, LH_STR("0\r\n\r\n"), NULL, LH_STR(""));
+        bool has_trailers = call->extra.len > 0 && !lh_buf_failed(&call->extra);
+        lh__write(conn, LH_STR("0\r\n"), has_trailers ? &call->extra : NULL, LH_STR("\r\n"));
     }
     if (conn->server->stopping) {
         call->keep = false;

@@ -63,6 +63,11 @@ void lh_sql_resume(struct lh_sql_session *session)
 {
 }
 
+bool lh_sql_is_interrupted(const struct lh_sql_session *session)
+{
+    return false;
+}
+
 void lh_sql_finish(struct lh_sql_query *query)
 {
 }
@@ -146,6 +151,15 @@ void lh_ingest_resume(struct lh_ingest *ingest)
 enum lh_status lh_sql_append_item(struct lh_sql_query *query,
                                   const struct lh_sql_item_columns *columns, uint64_t row,
                                   struct lh_buf *out, struct lh_error *error)
+{
+    return absent(error);
+}
+
+enum lh_status lh_sql_write_parquet(struct lh_sql_session *session, const struct lh_sql_gate *gate,
+                                    struct lh_str text, const struct lh_json *params,
+                                    const char *path, uint64_t rows_max, uint64_t bytes_max,
+                                    uint64_t *rows, struct lh_sql_fault *fault,
+                                    struct lh_error *error)
 {
     return absent(error);
 }

@@ -11,6 +11,8 @@
 
 #include "ext/json_read.h"
 #include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define NAME_BYTES 128u /* longer than any that is allowed */
@@ -116,6 +118,38 @@ static bool is_narrow_format(struct lh_json function)
     return true;
 }
 
+static enum lh_status find_table(struct walk *walk, struct lh_json node, struct lh_str name)
+{
+    if (walk->gate->is_table(name, walk->gate->arg))
+        return LH_OK;
+    locate(walk, node);
+    return lh_error_set(walk->error, LH_DATASET_NOT_FOUND, "there is no dataset \"%.*s\"",
+                        (int)(name.len < 100 ? name.len : 100), name.ptr);
+}
+
+/* version_of('people', 2) reads the table "people@2": of constants, so that it is known here. */
+static enum lh_status check_version(struct walk *walk, struct lh_json function)
+{
+    char text[NAME_BYTES + 24];
+    struct lh_json children, child, value;
+    struct lh_str name = {0};
+    uint64_t version = 0;
+    unsigned at = 0;
+    if (!lh_json_get(function, "children", &children) || lh_json_count(children) != 2)
+        return refuse(walk, function, "without a name and a number, version_of", LH_STR(""));
+    for (struct lh_json_iter iter = lh_json_elements(children); lh_json_next(&iter, &child); at++) {
+        bool is_plain = lh_json_get(child, "value", &value) &&
+                        (at == 0 ? lh_json_get_str(value, "value", &name)
+                                 : lh_json_get_u64(value, "value", &version));
+        if (!is_plain)
+            return refuse(walk, function, "with other than constants, version_of", LH_STR(""));
+    }
+    if (name.len >= NAME_BYTES + 1)
+        return refuse(walk, function, "with such a long name, version_of", LH_STR(""));
+    int len = snprintf(text, sizeof text, "%.*s@%" PRIu64, (int)name.len, name.ptr, version);
+    return find_table(walk, function, (struct lh_str){text, (size_t)len});
+}
+
 static enum lh_status check_function(struct walk *walk, struct lh_json node, bool is_table)
 {
     static const char *const series[] = {"range", "generate_series"};
@@ -131,10 +165,12 @@ static enum lh_status check_function(struct walk *walk, struct lh_json node, boo
     struct lh_str lowered = {lower, name.len};
     if (!is_empty_or(node, "schema", "main") || !is_empty_or(node, "catalog", "system"))
         return refuse(walk, node, "a schema before function", lowered);
+    if (is_table && !lh__gate_table_function_is_allowed(lower))
+        return refuse(walk, node, "table function", lowered);
+    if (is_table && lh_str_eq(lowered, LH_STR("version_of")))
+        return check_version(walk, node);
     if (is_table)
-        return lh__gate_table_function_is_allowed(lower)
-                   ? LH_OK
-                   : refuse(walk, node, "table function", lowered);
+        return LH_OK;
     if (!lh__gate_function_is_allowed(lower))
         return refuse(walk, node, "function", lowered);
     if (IS_IN(lowered, series) && !is_short_series(node))
@@ -166,11 +202,7 @@ static enum lh_status check_table(struct walk *walk, struct lh_json node, const 
         return refuse(walk, node, "AT; a version is read as \"name@version\": table", name);
     if (++walk->tables > LH_SQL_TABLES_MAX)
         return refuse(walk, node, "more than 128 tables", LH_STR(""));
-    if (is_defined(scope, name) || walk->gate->is_table(name, walk->gate->arg))
-        return LH_OK;
-    locate(walk, node);
-    return lh_error_set(walk->error, LH_DATASET_NOT_FOUND, "there is no dataset \"%.*s\"",
-                        (int)(name.len < 100 ? name.len : 100), name.ptr);
+    return is_defined(scope, name) ? LH_OK : find_table(walk, node, name);
 }
 
 /* ---- the walk ---- */

@@ -86,6 +86,15 @@ static enum lh_status configure(duckdb_config config, const struct lh_sql_option
     return LH_OK;
 }
 
+/* What versions of datasets are read by beside "people@2"; the gate has looked at the arguments. */
+static enum lh_status add_macros(duckdb_connection connection, struct lh_error *error)
+{
+    return lh__sql_run(connection,
+                       "CREATE MACRO version_of(name, version) AS TABLE "
+                       "FROM query_table(name || '@' || version)",
+                       error);
+}
+
 /* What can only be set once the instance is there, and last of all its lock. */
 static enum lh_status lock(duckdb_connection connection, const struct lh_sql_options *options,
                            struct lh_error *error)
@@ -117,6 +126,8 @@ static enum lh_status open_database(struct lh_sql *sql, duckdb_config config,
     }
     if (duckdb_connect(sql->database, &connection) == DuckDBSuccess) {
         status = lh__sql_add_vectors(sql, connection, error);
+        if (status == LH_OK)
+            status = add_macros(connection, error);
         if (status == LH_OK)
             status = lock(connection, &sql->options, error);
         duckdb_disconnect(&connection);

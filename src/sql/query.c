@@ -25,9 +25,9 @@ static enum lh_status check_tree(const struct lh_sql_gate *gate, duckdb_result *
     return status;
 }
 
-static enum lh_status pass_gate(struct lh_sql_session *session, const struct lh_sql_gate *gate,
-                                struct lh_str text, struct lh_sql_fault *fault,
-                                struct lh_error *error)
+enum lh_status lh__sql_pass_gate(struct lh_sql_session *session, const struct lh_sql_gate *gate,
+                                 struct lh_str text, struct lh_sql_fault *fault,
+                                 struct lh_error *error)
 {
     duckdb_result result;
     enum lh_status status = LH_OUT_OF_MEMORY;
@@ -64,7 +64,7 @@ static enum lh_status prepare(struct lh_sql_query *query, const struct lh_sql_ga
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the statement");
     struct lh_sql__passing passing = {gate, statement};
     const struct lh_sql_gate noting = {.is_table = lh__sql_statement_note_table, .arg = &passing};
-    enum lh_status status = pass_gate(query->session, &noting, text, fault, error);
+    enum lh_status status = lh__sql_pass_gate(query->session, &noting, text, fault, error);
     if (status != LH_OK)
         return status;
     if (duckdb_prepare(query->session->connection, statement->text.ptr, &statement->prepared) ==
@@ -177,6 +177,11 @@ void lh_sql_interrupt(struct lh_sql_session *session)
 void lh_sql_resume(struct lh_sql_session *session)
 {
     lh_counter_set(&session->interrupted, 0);
+}
+
+bool lh_sql_is_interrupted(const struct lh_sql_session *session)
+{
+    return lh_counter_get(&session->interrupted) != 0;
 }
 
 bool lh__sql_is_interrupted(const struct lh_sql_session *session, struct lh_error *error)

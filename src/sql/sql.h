@@ -56,6 +56,16 @@ LH_MUST_USE enum lh_status lh_sql_start(struct lh_sql_session *session,
                                         const struct lh_json *params, struct lh_sql_query **query,
                                         struct lh_sql_fault *fault, struct lh_error *error);
 
+/* A user's statement as above, whose first `rows_max` rows become a Parquet file at `path`, which
+ * is in the instance's folder and is made anew. LH_LIMIT_EXCEEDED: it would be longer than
+ * `bytes_max`; a file that is left is of no use then. */
+LH_MUST_USE enum lh_status lh_sql_write_parquet(struct lh_sql_session *session,
+                                                const struct lh_sql_gate *gate, struct lh_str text,
+                                                const struct lh_json *params, const char *path,
+                                                uint64_t rows_max, uint64_t bytes_max,
+                                                uint64_t *rows, struct lh_sql_fault *fault,
+                                                struct lh_error *error);
+
 /* The next rows, up to 2,048 of them; 0 at the end. Statuses as above. */
 LH_MUST_USE enum lh_status lh_sql_fetch(struct lh_sql_query *query, uint64_t *rows,
                                         struct lh_error *error);
@@ -65,6 +75,8 @@ LH_MUST_USE enum lh_status lh_sql_fetch(struct lh_sql_query *query, uint64_t *ro
  * comes in the moment when a query starts may be noticed only when it is repeated. */
 void lh_sql_interrupt(struct lh_sql_session *session);
 void lh_sql_resume(struct lh_sql_session *session); /* the session's thread, between queries */
+
+bool lh_sql_is_interrupted(const struct lh_sql_session *session);
 
 void lh_sql_finish(struct lh_sql_query *query);
 

@@ -58,6 +58,11 @@ struct lh_sql_query {
 /* What DuckDB's error (JSON, see instance.c) means, into `error` and, when not NULL, `fault`. */
 enum lh_status lh__sql_error(const char *text, struct lh_sql_fault *fault, struct lh_error *error);
 
+/* Looks at a user's statement. */
+LH_MUST_USE enum lh_status lh__sql_pass_gate(struct lh_sql_session *session,
+                                             const struct lh_sql_gate *gate, struct lh_str text,
+                                             struct lh_sql_fault *fault, struct lh_error *error);
+
 /* Runs statements to their end. */
 LH_MUST_USE enum lh_status lh__sql_run(duckdb_connection connection, const char *text,
                                        struct lh_error *error);

@@ -103,6 +103,7 @@ class RawClient:
         elif "transfer-encoding" in headers:
             assert headers["transfer-encoding"] == "chunked" and "content-length" not in headers
             body = b"" if to_head else b"".join(self.chunks())
+            assert to_head or not self.trailers or "trailer" in headers
         elif "content-length" not in headers and until_close:
             body = b"" if to_head else self.rest()
         elif not to_head:
@@ -116,13 +117,16 @@ class RawClient:
         return line
 
     def chunks(self):
-        """The chunks up to the last one, which has no trailers."""
+        """The chunks up to the last one; what stands behind it goes into `trailers`."""
+        self.trailers = {}
         while True:
             line = self.line()
             assert re.fullmatch(rb"[0-9a-f]+", line), line
             size = int(line, 16)
             if size == 0:
-                assert self.line() == b""
+                while line := self.line():
+                    name, value = re.fullmatch(rb"([A-Za-z0-9-]+): (.*)", line).groups()
+                    self.trailers[name.decode().lower()] = value.decode()
                 return
             yield self.take(size)
             assert self.take(2) == b"\r\n"

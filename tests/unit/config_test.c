@@ -346,7 +346,7 @@ static void printing_masks_secrets_and_shows_what_was_set(void **state)
     assert_non_null(strstr(text.ptr, "\nsecret_access_key = \"********\"\n"));
     assert_non_null(strstr(text.ptr, "\ndata_dir = \"a\\\"b\\\\c\"\n"));
     assert_non_null(strstr(text.ptr, "\nidle_timeout = \"90500ms\"\n"));
-    assert_non_null(strstr(text.ptr, "\n# refresh_every = \"30s\"\n"));
+    assert_non_null(strstr(text.ptr, "\n# max_ingest_bytes = \"256MiB\"\n"));
     lh_buf_deinit(&text);
     lh_config_destroy(config);
 }
