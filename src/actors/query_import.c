@@ -58,11 +58,35 @@ static enum lh_status add_batch(struct import *import, struct lh_request *reques
     return LH_OK;
 }
 
+/* The same over HTTP: all lines at once. */
+static enum lh_status flush_remote(struct import *import, struct lh_error *error)
+{
+    static const char *const names[] = {"commit", "interval", "none"};
+    const struct lh_query *query = import->worker->query;
+    struct lh_error why;
+    uint64_t added, updated;
+    if (import->lines.len == 0)
+        return LH_OK;
+    enum lh_status status = lh_query_vectors_add_remote(
+        import->worker->vectors.http, lh_str_of(query->index_name), names[query->durability],
+        lh_buf_str(&import->lines), &added, &updated, &why);
+    if (status != LH_OK)
+        return lh_error_set(error, status, "of the rows behind %" PRIu64 ", %.120s",
+                            import->applied, why.text);
+    import->lines.len = 0;
+    import->added += added;
+    import->updated += updated;
+    import->applied = import->rows;
+    return LH_OK;
+}
+
 /* Adds all lines that wait. */
 static enum lh_status flush(struct import *import, struct lh_error *error)
 {
     const struct lh_query *query = import->worker->query;
     enum lh_status status = LH_OK;
+    if (import->worker->vectors.http != NULL)
+        return flush_remote(import, error);
     size_t offset = 0;
     while (offset < import->lines.len && status == LH_OK) {
         struct lh_request *request = lh_request_create(LH_OP_NDJSON);
@@ -124,8 +148,9 @@ enum lh_status lh_query_import(struct lh_query_worker *worker, struct lh_sql_que
     struct import import = {.worker = worker};
     struct lh_sql_item_columns columns;
     struct lh_error why;
-    if (worker->vectors.client == NULL)
-        return lh_error_set(error, LH_NOT_IMPLEMENTED, "the vector service is in another process");
+    if (worker->vectors.client == NULL && worker->vectors.http == NULL)
+        return lh_error_set(error, LH_NOT_IMPLEMENTED,
+                            "there is no vector service here, and no queryd.vectord_url");
     enum lh_status status = lh_sql_find_item_columns(sql, &columns, error);
     if (status == LH_OK && worker->decoder == NULL)
         status = lh_decoder_create(&worker->decoder);

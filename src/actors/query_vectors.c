@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE_ITEMS 1024u /* of a scan at once */
+#define PAGE_ITEMS        1024u /* of a scan at once */
+#define PAGE_ITEMS_REMOTE 1000u /* the most that the route gives */
 
 /* What an answer to SQL is made of. */
 struct found {
@@ -37,24 +38,26 @@ static enum lh_status fail(struct lh_query_vectors *vectors, enum lh_status stat
     return lh_error_set(error, status, "%s", text);
 }
 
+/* Whether there is a vector service, and its index may be read. */
+static enum lh_status check(struct lh_query_vectors *vectors, struct lh_str index,
+                            struct lh_error *error)
+{
+    if (vectors->client == NULL && vectors->http == NULL)
+        return fail(vectors, LH_NOT_IMPLEMENTED, error,
+                    "there is no vector service here, and no queryd.vectord_url");
+    if (!lh_index_name_is_valid(index))
+        return fail(vectors, LH_INDEX_NOT_FOUND, error, "there is no index of this name");
+    if (lh_reach_allows_index(vectors->reach, index))
+        return LH_OK;
+    vectors->status = LH_FORBIDDEN;
+    return lh_error_set(error, LH_FORBIDDEN, "the token does not allow index \"%.*s\"",
+                        LH_STR_FMT(index));
+}
+
 /* Its request is for `index`. NULL: told in `error`. */
 static struct found *begin(struct lh_query_vectors *vectors, enum lh_op op, struct lh_str index,
                            struct lh_error *error)
 {
-    if (vectors->client == NULL) {
-        fail(vectors, LH_NOT_IMPLEMENTED, error, "the vector service is in another process");
-        return NULL;
-    }
-    if (index.len > LH_NAME_BYTES_MAX || memchr(index.ptr, '\0', index.len) != NULL) {
-        fail(vectors, LH_INDEX_NOT_FOUND, error, "there is no index of this name");
-        return NULL;
-    }
-    if (!lh_reach_allows_index(vectors->reach, index)) {
-        vectors->status = LH_FORBIDDEN;
-        lh_error_set(error, LH_FORBIDDEN, "the token does not allow index \"%.*s\"",
-                     LH_STR_FMT(index));
-        return NULL;
-    }
     struct found *found = calloc(1, sizeof *found);
     if (found != NULL)
         found->request = lh_request_create(op);
@@ -140,10 +143,15 @@ static enum lh_status search(void *arg, const struct lh_sql_search *asked,
                              struct lh_sql_items *items, struct lh_error *error)
 {
     struct lh_query_vectors *vectors = arg;
+    enum lh_status status = check(vectors, asked->index, error);
+    if (status != LH_OK)
+        return status;
+    if (vectors->http != NULL)
+        return vectors->status = lh_query_vectors_search_remote(vectors->http, asked, items, error);
     struct found *found = begin(vectors, LH_OP_SEARCH, asked->index, error);
     if (found == NULL)
         return error->status;
-    enum lh_status status = make_batch(found->request, asked);
+    status = make_batch(found->request, asked);
     if (status == LH_OK) {
         status = call(vectors, found, error);
         if (status != LH_OK)
@@ -185,13 +193,19 @@ static enum lh_status page(void *arg, struct lh_str index, bool with_vector, str
                            struct lh_sql_items *items, struct lh_error *error)
 {
     struct lh_query_vectors *vectors = arg;
+    enum lh_status status = check(vectors, index, error);
+    if (status != LH_OK)
+        return status;
+    if (vectors->http != NULL)
+        return vectors->status = lh_query_vectors_page_remote(
+                   vectors->http, index, with_vector, PAGE_ITEMS_REMOTE, cursor, items, error);
     struct found *found = begin(vectors, LH_OP_ITEMS_PAGE, index, error);
     if (found == NULL)
         return error->status;
     lh_buf_append_str(&found->request->text, lh_buf_str(cursor));
     found->request->page.limit = PAGE_ITEMS;
     found->request->with_vector = with_vector;
-    enum lh_status status = LH_OUT_OF_MEMORY;
+    status = LH_OUT_OF_MEMORY;
     if (!lh_buf_failed(&found->request->text)) {
         status = call(vectors, found, error);
         if (status != LH_OK)
@@ -209,5 +223,8 @@ static enum lh_status page(void *arg, struct lh_str index, bool with_vector, str
 struct lh_sql_vectors lh_query_vectors_provider(struct lh_query_vectors *vectors)
 {
     return (struct lh_sql_vectors){
-        .search = search, .page = page, .release = release, .arg = vectors};
+        .search = search,
+        .page = page,
+        .release = vectors->http != NULL ? lh_query_vectors_release_remote : release,
+        .arg = vectors};
 }

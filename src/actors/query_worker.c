@@ -236,6 +236,10 @@ enum lh_status lh_query_worker_init(struct lh_query_worker *worker, uint32_t num
     *worker = (struct lh_query_worker){.loop = options->loop, .sql = options->sql, .io_file = -1};
     lh_vector_client_init(&worker->client, options->vectord);
     worker->vectors.client = options->vectord != NULL ? &worker->client : NULL;
+    const struct lh_http_client_options http = {.url = options->vectord_url,
+                                                .token = options->token,
+                                                .is_cancelled = is_unwanted,
+                                                .arg = worker};
     snprintf(worker->name, sizeof worker->name, "query-%u", number);
     lh_actor_init(&worker->actor, worker->name, run_actor, worker);
     for (uint32_t i = 0; i < LH_QUERY_PIECES; i++) {
@@ -246,7 +250,10 @@ enum lh_status lh_query_worker_init(struct lh_query_worker *worker, uint32_t num
     struct lh_query_tables_options tables = options->tables;
     tables.catalog.is_cancelled = tables.objects.is_cancelled = is_unwanted;
     tables.catalog.arg = tables.objects.arg = worker;
-    return lh_query_tables_init(&worker->tables, &tables, error);
+    enum lh_status status = lh_query_tables_init(&worker->tables, &tables, error);
+    if (status == LH_OK && options->vectord_url.len > 0)
+        status = lh_http_client_create(&http, &worker->vectors.http, error);
+    return status;
 }
 
 void lh_query_worker_deinit(struct lh_query_worker *worker)
@@ -260,6 +267,8 @@ void lh_query_worker_deinit(struct lh_query_worker *worker)
     if (worker->io_file >= 0)
         close(worker->io_file);
     lh_query_tables_deinit(&worker->tables);
+    if (worker->vectors.http != NULL)
+        lh_http_client_destroy(worker->vectors.http);
     lh_vector_client_deinit(&worker->client);
     lh_actor_deinit(&worker->actor);
 }

@@ -36,7 +36,9 @@ struct lh_query_worker {
 
 struct lh_query_worker_options {
     struct lh_sql *sql;
-    struct lh_actor *vectord; /* NULL: it is not here */
+    struct lh_actor *vectord;  /* NULL: it is not here */
+    struct lh_str vectord_url; /* in another process; empty: nowhere */
+    const char *token;         /* what calls there carry; NULL: nothing */
     struct lh_query_tables_options tables;
     struct lh_mailbox *loop;
 };

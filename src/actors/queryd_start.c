@@ -69,8 +69,11 @@ static void find_services(struct lh_query_worker_options *found,
         *catalog = (struct lh_catalog_client_options){.catalogd = options->catalogd};
     if (!is_elsewhere(config, "storaged", options->storaged != NULL, &objects->url))
         *objects = (struct lh_object_client_options){.storaged = options->storaged};
-    catalog->token = objects->token = options->token;
-    found->vectord = options->vectord;
+    if (!is_elsewhere(config, "vectord", options->vectord != NULL, &found->vectord_url)) {
+        found->vectord_url = (struct lh_str){0};
+        found->vectord = options->vectord;
+    }
+    found->token = catalog->token = objects->token = options->token;
 }
 
 static enum lh_status make_workers(struct lh_queryd *queryd,

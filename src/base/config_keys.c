@@ -166,6 +166,8 @@ const struct lh_config_key lh__config_keys[] = {
               "this one's, or where the gateway sends its calls."),
     LH_STRING("queryd", "storaged_url", "", LH_KEY_URL,
               "The same of the object store that has their objects."),
+    LH_STRING("queryd", "vectord_url", "", LH_KEY_URL,
+              "The same of the vector service that vector functions ask."),
     LH_STRING("queryd", "secrets_path", "", LH_KEY_LIVE, "Another name of gateway.secrets_path."),
     LH_DURATION("queryd", "refresh_every", "30s", 0, LH_DAY, 0,
                 "How long what a catalog in another process has said is believed. This one's is\n"

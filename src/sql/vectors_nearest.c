@@ -115,7 +115,7 @@ static enum lh_status gather(const struct rows *rows, struct batch *batch, struc
         if (status != LH_OK)
             return status;
         if (!lh_str_eq(next.index, search->index) || next.dimension != search->dimension ||
-            next.k != search->k || next.ef != search->ef ||
+            next.k != search->k || next.ef != search->ef || search->count == LH_BATCH_SEARCH_MAX ||
             (uint64_t)(search->count + 1) * search->k > LH_BATCH_RESULTS_MAX)
             return LH_OK;
         status = copy_query(rows, batch->behind,
