@@ -25,6 +25,7 @@ def start(tmp_path_factory):
         with Client(server.ports.get("gateway") or server.ports["queryd"]) as client:
             if ask(client, "SELECT 1").status == 501:
                 pytest.skip("built without DuckDB")
+            wait_until(lambda: client.get("/v1/sql/tables").status != 503)  # the catalog is read
         return server
 
     yield start_one
@@ -434,6 +435,7 @@ def test_a_limited_token_reads_its_datasets_alone(start, tmp_path):
     with server, Everything(server.port) as client:
         if ask(client, "SELECT 1").status == 501:
             pytest.skip("built without DuckDB")
+        wait_until(lambda: client.get("/v1/sql/tables").status == 200)
         register(client, "mine", "SELECT 1 AS a")
         register(client, "theirs", "SELECT 2 AS a")
         for _ in range(4):
