@@ -423,12 +423,6 @@ static void wire_gateway(struct lh_server *server)
     server->gateway.worker_count = server->worker_count;
 }
 
-static void log_unused(const char *key, void *arg)
-{
-    lh_log_line(arg, LH_LOG_WARN, "configuration key not in use by this version",
-                LH_LOG_TEXT("key", key));
-}
-
 static void log_start(struct lh_server *server, const struct lh_config *config)
 {
     lh_log_line(&server->log, LH_LOG_INFO, "started", LH_LOG_U64("pid", (uint64_t)getpid()),
@@ -439,7 +433,6 @@ static void log_start(struct lh_server *server, const struct lh_config *config)
         lh_log_line(&server->log, LH_LOG_WARN,
                     "ephemeral: without vectord.data_dir vectors are in memory only and gone when "
                     "the server stops");
-    lh_config_each_unused(config, log_unused, &server->log);
 }
 
 enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,

@@ -460,31 +460,17 @@ void lh_config_print(const struct lh_config *config, struct lh_buf *out)
         out, LH_STR("# lakehoused: every key with its default. A variable such as\n"
                     "# LAKEHOUSE_VECTORD_SHARDS=8 goes before this file, and a flag such as\n"
                     "# --set vectord.shards=8 before both. Sizes take KiB, MiB, GiB, TiB;\n"
-                    "# durations take ms, s, m, h. What is commented out is accepted and not used\n"
-                    "# yet: its service or feature is not part of this version.\n"));
+                    "# durations take ms, s, m, h.\n"));
     for (size_t i = 0; i < lh__config_key_count; i++) {
         const struct lh_config_key *key = &lh__config_keys[i];
-        bool is_hidden = key->flags & LH_KEY_LATER && config->entries[i].origin == NULL;
         if (strcmp(section, key->section) != 0) {
             section = key->section;
             lh_buf_printf(out, "\n[%s]\n", section);
         }
         lh_config_print_comment(key, out);
-        lh_buf_printf(out, "%s%s = ", is_hidden ? "# " : "", key->name);
+        lh_buf_printf(out, "%s = ", key->name);
         lh_config_print_value(key, &config->entries[i], out);
         lh_buf_append_char(out, '\n');
-    }
-}
-
-void lh_config_each_unused(const struct lh_config *config, void (*each)(const char *key, void *arg),
-                           void *arg)
-{
-    for (size_t i = 0; i < lh__config_key_count; i++) {
-        char name[LH_CONFIG_NAME_MAX];
-        if ((lh__config_keys[i].flags & LH_KEY_LATER) == 0 || config->entries[i].origin == NULL)
-            continue;
-        lh__config_key_name(&lh__config_keys[i], name);
-        each(name, arg);
     }
 }
 

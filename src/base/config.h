@@ -61,15 +61,9 @@ const char *lh_config_origin(const struct lh_config *config, const char *key);
 void lh_config_blame(const struct lh_config *config, const char *key, struct lh_error *error);
 bool lh_config_is_set(const struct lh_config *config, const char *key); /* differs from default */
 
-/* The effective configuration as commented TOML, secrets masked; keys of later versions stand
- * commented out unless they were set. With the defaults, this is the text of conf/lakehouse.toml.
- */
+/* The effective configuration as commented TOML, secrets masked. With the defaults, this is the text
+ * of conf/lakehouse.toml. */
 void lh_config_print(const struct lh_config *config, struct lh_buf *out);
-
-/* Calls `each` for every key that was set, be it to its default, and that this version does not use
- * yet. */
-void lh_config_each_unused(const struct lh_config *config, void (*each)(const char *key, void *arg),
-                           void *arg);
 
 /* Calls `each` for every key that has another value in `after`; `is_live`: a running server can
  * take it over. */

@@ -9,11 +9,10 @@
 
 enum lh_key_flag {
     LH_KEY_SECRET = 1, /* printed as stars */
-    LH_KEY_LATER = 2,  /* nothing uses it yet */
-    LH_KEY_BYTES = 4,  /* an integer that takes units */
-    LH_KEY_BIND = 8,   /* a string that is host:port */
-    LH_KEY_URL = 16,   /* a string that is empty or a URL */
-    LH_KEY_LIVE = 32,  /* a change takes effect at SIGHUP */
+    LH_KEY_BYTES = 2,  /* an integer that takes units */
+    LH_KEY_BIND = 4,   /* a string that is host:port */
+    LH_KEY_URL = 8,    /* a string that is empty or a URL */
+    LH_KEY_LIVE = 16,  /* a change takes effect at SIGHUP */
 };
 
 struct lh_config_key {
