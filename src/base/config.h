@@ -61,8 +61,8 @@ const char *lh_config_origin(const struct lh_config *config, const char *key);
 void lh_config_blame(const struct lh_config *config, const char *key, struct lh_error *error);
 bool lh_config_is_set(const struct lh_config *config, const char *key); /* differs from default */
 
-/* The effective configuration as commented TOML, secrets masked. With the defaults, this is the text
- * of conf/lakehouse.toml. */
+/* The effective configuration as commented TOML, secrets masked. With the defaults, this is the
+ * text of conf/lakehouse.toml. */
 void lh_config_print(const struct lh_config *config, struct lh_buf *out);
 
 /* Calls `each` for every key that has another value in `after`; `is_live`: a running server can
