@@ -361,6 +361,15 @@ static void append_columns(const struct sniffed *sniffed, struct lh_buf *out)
     lh_buf_append_char(out, '}');
 }
 
+/* ISO 8601 is read without being told, and faster. */
+static void append_time_format(const struct sniffed *sniffed, const char *name, const char *option,
+                               const char *iso, struct lh_buf *out)
+{
+    struct lh_str format = found(sniffed, name);
+    if (format.len > 0 && !lh_str_eq(format, lh_str_of(iso)))
+        lh__ingest_append_option(out, option, format);
+}
+
 static void append_found(struct lh_ingest *ingest, const struct sniffed *sniffed,
                          struct lh_buf *out)
 {
@@ -382,10 +391,8 @@ static void append_found(struct lh_ingest *ingest, const struct sniffed *sniffed
     lh__ingest_append_option(out, "escape", escape);
     lh__ingest_append_option(out, "comment", found(sniffed, "Comment"));
     lh_buf_printf(out, ", skip=%" PRIu64 ", header=%s", skipped, has_header ? "true" : "false");
-    if (found(sniffed, "DateFormat").len > 0)
-        lh__ingest_append_option(out, "dateformat", found(sniffed, "DateFormat"));
-    if (found(sniffed, "TimestampFormat").len > 0)
-        lh__ingest_append_option(out, "timestampformat", found(sniffed, "TimestampFormat"));
+    append_time_format(sniffed, "DateFormat", "dateformat", "%Y-%m-%d", out);
+    append_time_format(sniffed, "TimestampFormat", "timestampformat", "%Y-%m-%d %H:%M:%S", out);
     if (dialect->nullstr != NULL) {
         lh_buf_append_str(out, LH_STR(", nullstr=['', "));
         lh_sql_append_literal(out, lh_str_of(dialect->nullstr));

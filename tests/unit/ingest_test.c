@@ -190,6 +190,15 @@ static void types_are_found(void **state)
         "[-2,2.25,\"2021-12-31\",\"2020-01-01T10:00:01\",false,\"2,000\",\"Infinity\"]");
 }
 
+static void dates_of_other_formats_are_found(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    expect_rows(
+        fixture, LH_STR("d,t\n31.12.2020,31/12/2020 23:59:58\n01.02.2021,01/02/2021 00:00:00\n"),
+        PLAIN, "[" COL("d", "DATE") "," COL("t", "TIMESTAMP") "]",
+        "[\"2020-12-31\",\"2020-12-31T23:59:58\"],[\"2021-02-01\",\"2021-02-01T00:00:00\"]");
+}
+
 static void names_are_kept_and_made_unique(void **state)
 {
     struct fixture *fixture = fixture_of(state);
@@ -436,6 +445,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dialects_are_found),
         cmocka_unit_test(types_are_found),
+        cmocka_unit_test(dates_of_other_formats_are_found),
         cmocka_unit_test(names_are_kept_and_made_unique),
         cmocka_unit_test(what_is_said_counts),
         cmocka_unit_test(wrong_options_are_refused),
