@@ -56,6 +56,9 @@ template <typename Iterator> Iterator unpack_iterator(const void *const words[2]
 extern "C" enum lh_status lh_json_doc_create(struct lh_str text, struct lh_json_doc **doc,
                                              struct lh_json *root, struct lh_error *error)
 {
+    if (text.len == 0) { // its pointer may be null, which the parser would copy from
+        return lh_error_set(error, LH_INVALID_JSON, "%s", simdjson::error_message(simdjson::EMPTY));
+    }
     struct lh_json_doc *made = new (std::nothrow) lh_json_doc;
     if (made == nullptr) {
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to read JSON");
