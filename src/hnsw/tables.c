@@ -21,8 +21,8 @@
 #define PAGE_BYTES 4096u
 #define HUGE_BYTES (2u << 20)
 #define HUGE_FROM_BYTES \
-    (4u << 20)            /* smaller tables fit the TLB, and many small indexes stay small */
-#define TOUCH_AHEAD 1024u /* slots: more than LH__TOUCH_EVERY for each table */
+    (4u << 20) /* smaller tables fit the TLB, and many small indexes stay small */
+#define TOUCH_AHEAD (LH__TOUCH_EVERY * LH__TABLES) /* slots: a page for each table */
 
 /* Bytes a slot (or block, or unit of blocks) in the i-th table, in the order of struct lh__tables;
  * 0 when the graph has none. */
