@@ -60,6 +60,7 @@ struct lh_ingest_job {
     /* any thread */
     struct lh_counter state;        /* enum lh_ingest_state */
     struct lh_counter is_cancelled; /* the loop sets it */
+    struct lh_counter has_begun;    /* the rows that the worker has counted are this one's */
 
     /* answered */
     struct lh_error error;

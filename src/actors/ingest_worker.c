@@ -170,6 +170,7 @@ static void handle(struct lh_ingest_worker *worker, struct lh_ingest_job *job)
      */
     if (worker->ingest != NULL)
         lh_ingest_resume(worker->ingest);
+    lh_counter_set(&job->has_begun, 1);
     if (job->kind == LH_INGEST_SWEEP) {
         struct lh_error error;
         if (lh__ingest_sweep(worker, job, &error) != LH_OK)

@@ -353,7 +353,7 @@ void lh_handle_ingest(struct lh_http_call *call, void *context)
 
 static uint64_t rows_of(const struct lh_ingest_job *job)
 {
-    if (job->worker != NULL && job->worker->is_connected)
+    if (job->worker != NULL && job->worker->is_connected && lh_counter_get(&job->has_begun) != 0)
         return lh_ingest_rows(job->worker->ingest);
     return job->rows;
 }

@@ -134,6 +134,7 @@ void lh_ingest_interrupt(struct lh_ingest *ingest)
 
 void lh_ingest_resume(struct lh_ingest *ingest)
 {
+    lh_counter_set(&ingest->rows, 0);
     lh_sql_resume(ingest->session);
 }
 

@@ -76,7 +76,8 @@ void lh_ingest_result_deinit(struct lh_ingest_result *result);
 /* Any thread: rows that have gone through since the file was begun. */
 uint64_t lh_ingest_rows(const struct lh_ingest *ingest);
 
-/* Any thread, while the ingest lives; as lh_sql_interrupt and lh_sql_resume. */
+/* Any thread, while the ingest lives; as lh_sql_interrupt and lh_sql_resume, which also begins to
+ * count rows anew. */
 void lh_ingest_interrupt(struct lh_ingest *ingest);
 void lh_ingest_resume(struct lh_ingest *ingest);
 
