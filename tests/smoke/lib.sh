@@ -3,7 +3,8 @@
 #   SCRIPT [URL]      URL of a gateway, http://127.0.0.1:3110 when it is left out
 #
 # LAKEHOUSE_TOKEN is sent as a bearer token when it is set. SMOKE_RESTART is a command that stops the
-# server and starts it again; without it a script leaves out what it would look at behind a restart.
+# server, by the signal in SMOKE_SIGNAL if that is set, and starts it again; without it a script leaves
+# out what it would look at behind a restart. SMOKE_VECTORS is the server's vectord.data_dir, if known.
 # All that a script makes is named smoke-..., and is deleted at the end. Needs curl and python3.
 set -euo pipefail
 
@@ -64,6 +65,11 @@ can_restart() { [ -n "${SMOKE_RESTART:-}" ]; }
 
 restart() {
     $SMOKE_RESTART
+    wait_ready
+}
+
+kill_and_restart() {
+    SMOKE_SIGNAL=KILL $SMOKE_RESTART
     wait_ready
 }
 
