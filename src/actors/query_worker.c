@@ -185,6 +185,10 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
     bool is_unwanted = false;
     struct lh_error error = {.status = LH_OK};
     uint64_t started = lh_clock_ns();
+    /* Here and not at the end: the last query may have been interrupted until the loop had its last
+     * piece. An interrupt of this one that is lost now is repeated at the next tick. */
+    if (worker->session != NULL)
+        lh_sql_resume(worker->session);
     worker->query = query;
     worker->vectors.reach = &query->reach;
     worker->vectors.status = LH_OK;
@@ -202,8 +206,6 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
     lh_counter_add(&worker->metrics.queries, 1);
     lh_counter_add(&worker->metrics.rows, query->statistics.rows);
     lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - started);
-    if (worker->session != NULL)
-        lh_sql_resume(worker->session);
     worker->query = NULL;
     lh_query_send(worker, query, last);
 }
