@@ -1,9 +1,10 @@
-/* A statement run by DuckDB alone, on one thread: what ingest and SQL over HTTP are measured against.
+/* A statement run by DuckDB alone, on one thread: what ingest and SQL over HTTP are measured
+ * against.
  *
  *     bench_duckdb_alone [--times N] [--below M] STATEMENT
  *
- * Prints the median wall and processor seconds of a run. The statement is prepared once; where it has
- * a parameter, each run has another integer below M. */
+ * Prints the median wall and processor seconds of a run. The statement is prepared once; where it
+ * has a parameter, each run has another integer below M. */
 #include <duckdb.h>
 #include <stdio.h>
 #include <stdlib.h>
