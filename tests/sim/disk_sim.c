@@ -22,8 +22,8 @@
 struct sim_handle {
     uint32_t file; /* 0: closed, or of a folder */
     bool writes;
-    bool is_removed; /* the folder has gone: to sync it says nothing about a new one */
-    char folder[LH_SIM_PATH_BYTES]; /* "": closed, or of a file */
+    bool is_folder;
+    uint32_t folder;
 };
 
 struct lh_sim_disk {
@@ -102,7 +102,7 @@ static struct sim_handle *sim_handle(struct lh_sim_disk *sim, int file)
     if (file < SIM_HANDLE_FIRST || i >= sim->handle_count)
         return NULL;
     struct sim_handle *handle = &sim->handles[i];
-    return handle->file == 0 && handle->folder[0] == '\0' ? NULL : handle;
+    return handle->file == 0 && !handle->is_folder ? NULL : handle;
 }
 
 static int sim_add_handle(struct lh_sim_disk *sim, struct sim_handle handle)
@@ -162,10 +162,10 @@ static int sim_allocate(struct lh_sim_disk *sim, struct lh_sim_file *file,
 
 static int sim_sync(struct lh_sim_disk *sim, const struct sim_handle *handle, bool all, int fault)
 {
-    if (handle->folder[0] != '\0') {
-        if (fault != 0 || handle->is_removed)
-            return fault;
-        return lh_sim_state_sync_folder(&sim->state, handle->folder);
+    if (handle->is_folder) {
+        if (fault == 0)
+            lh_sim_state_sync_folder(&sim->state, handle->folder);
+        return fault;
     }
     struct lh_sim_file *file = lh_sim_state_file(&sim->state, handle->file);
     if (fault != 0)
@@ -215,36 +215,33 @@ static int sim_do_file(struct lh_sim_disk *sim, struct lh_disk_op *op, int fault
 static int sim_do_open(struct lh_sim_disk *sim, struct lh_disk_op *op)
 {
     const struct lh_sim_name *name = lh_sim_state_find(&sim->state, op->path);
-    bool is_root = strcmp(op->path, ".") == 0;
-    bool is_folder = is_root || (name != NULL && name->file == LH_SIM_FOLDER);
     struct sim_handle handle = {.writes = op->how == LH_DISK_OPEN_NEW};
     int rc = 0;
-    if (op->how == LH_DISK_OPEN_NEW && is_folder)
+    handle.is_folder = lh_sim_state_folder(&sim->state, op->path, &handle.folder) == 0;
+    if (op->how == LH_DISK_OPEN_NEW && handle.is_folder)
         return -EISDIR;
     if (op->how == LH_DISK_OPEN_NEW && name != NULL)
         lh_sim_file_empty(lh_sim_state_file(&sim->state, name->file));
     else if (op->how == LH_DISK_OPEN_NEW)
         rc = lh_sim_state_make_file(&sim->state, op->path, &handle.file);
-    else if (name == NULL && !is_root)
+    else if (name == NULL && !handle.is_folder)
         rc = lh_sim_state_missing(&sim->state, op->path);
-    else if (op->how == LH_DISK_OPEN_FOLDER && !is_folder)
+    else if (op->how == LH_DISK_OPEN_FOLDER && !handle.is_folder)
         rc = -ENOTDIR;
     if (rc != 0)
         return rc;
-    if (is_folder)
-        strcpy(handle.folder, op->path);
-    else if (handle.file == 0)
+    if (handle.file == 0 && !handle.is_folder)
         handle.file = name->file;
     op->file = sim_add_handle(sim, handle);
     return 0;
 }
 
-static int sim_remove_folder(struct lh_sim_disk *sim, const char *path)
+static int sim_sync_folder(struct lh_sim_disk *sim, const char *path)
 {
-    int rc = lh_sim_state_remove_folder(&sim->state, path);
-    for (size_t i = 0; rc == 0 && i < sim->handle_count; i++)
-        if (strcmp(sim->handles[i].folder, path) == 0)
-            sim->handles[i].is_removed = true;
+    uint32_t folder;
+    int rc = lh_sim_state_folder(&sim->state, path, &folder);
+    if (rc == 0)
+        lh_sim_state_sync_folder(&sim->state, folder);
     return rc;
 }
 
@@ -258,13 +255,13 @@ static int sim_do_names(struct lh_sim_disk *sim, struct lh_disk_op *op)
     case LH_DISK_UNLINK:
         return lh_sim_state_unlink(&sim->state, op->path);
     case LH_DISK_SYNC_FOLDER:
-        return lh_sim_state_sync_folder(&sim->state, op->path);
+        return sim_sync_folder(sim, op->path);
     case LH_DISK_MAKE_FOLDER:
         if (lh_sim_state_find(&sim->state, op->path) != NULL)
             return -EEXIST;
         return lh_sim_state_make_one_folder(&sim->state, op->path);
     case LH_DISK_REMOVE_FOLDER:
-        return sim_remove_folder(sim, op->path);
+        return lh_sim_state_remove_folder(&sim->state, op->path);
     default:
         return -EINVAL;
     }
@@ -427,8 +424,8 @@ static void sim_close(struct lh_disk *disk, int file)
     struct sim_handle *handle;
     pthread_mutex_lock(&sim->lock);
     handle = sim_handle(sim, file);
-    if (handle != NULL && handle->folder[0] != '\0') {
-        handle->folder[0] = '\0';
+    if (handle != NULL && handle->is_folder) {
+        handle->is_folder = false;
     } else if (handle != NULL) { /* a crash has closed it */
         lh_sim_state_file(&sim->state, handle->file)->handles--;
         lh_sim_state_forget(&sim->state, handle->file);
@@ -488,7 +485,7 @@ static int sim_describe(struct lh_disk *disk, int file, struct lh_disk_facts *fa
     const struct sim_handle *handle = sim_handle(sim, file);
     if (sim->crashed || handle == NULL)
         return sim->crashed ? -EIO : -EBADF;
-    *facts = (struct lh_disk_facts){.is_folder = handle->folder[0] != '\0'};
+    *facts = (struct lh_disk_facts){.is_folder = handle->is_folder};
     if (facts->is_folder)
         return 0;
     const struct lh_sim_file *at = lh_sim_state_file(&sim->state, handle->file);
@@ -507,19 +504,17 @@ static int sim_list(struct lh_disk *disk, const char *folder,
                     void (*each)(const char *name, uint64_t bytes, void *arg), void *arg)
 {
     struct lh_sim_disk *sim = (struct lh_sim_disk *)disk;
-    const struct lh_sim_name *at = lh_sim_state_find(&sim->state, folder);
+    uint32_t in;
+    int rc = lh_sim_state_folder(&sim->state, folder, &in);
     if (sim->crashed)
         return -EIO;
-    if (at != NULL && at->file != LH_SIM_FOLDER)
-        return -ENOTDIR;
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
     for (size_t i = 0; i < sim->state.seen.count; i++) {
         const struct lh_sim_name *name = &sim->state.seen.at[i];
-        const char *slash = strrchr(name->path, '/');
-        char parent[LH_SIM_PATH_BYTES];
-        lh_sim_parent(name->path, parent);
-        if (strcmp(parent, folder) != 0)
+        if (name->place.in != in)
             continue;
-        each(slash == NULL ? name->path : slash + 1,
+        each(name->place.leaf,
              name->file == LH_SIM_FOLDER ? 0
                                          : lh_sim_state_file(&sim->state, name->file)->seen->size,
              arg);

@@ -14,8 +14,10 @@
  * A crash keeps of a file what was there at its last SYNC, and of what was written since, sector by
  * sector, each, none, or a part of it; sizes likewise. It keeps of a folder's names those at its
  * last SYNC_FOLDER, and of the changes since a prefix or any subset in which changes to the same
- * file or name keep their order; each change is there or not. A file may be named and have none of
- * its bytes: its own SYNC is what makes those durable, and says nothing about its name.
+ * file or name keep their order; each change is there or not. A folder that is removed and made
+ * again is another: what was, or is synced, in the one says nothing about the other, and a folder
+ * that has gone for good has lost its names before. A file may be named and have none of its bytes:
+ * its own SYNC is what makes those durable, and says nothing about its name.
  *
  * An "operation" here is an lh_disk_op, each part of a write that came in parts, and each open or
  * make_folder that makes or empties something. One seed, with the same calls, replays everything.

@@ -2,7 +2,7 @@
  *
  * Invariant: applying all of a file's changes to its durable bytes gives what is seen, except after
  * a failed sync, whose changes are gone while what is seen stays. Applying all namings to the
- * durable names gives the names that are seen. */
+ * durable names gives the names that are seen, and those synced in folders whose own are not. */
 #include "sim/sim_state.h"
 
 #include "unit/seed.h"
@@ -237,58 +237,80 @@ void lh_sim_file_sync_failing(struct lh_sim_file *file, uint64_t *rng)
 
 /* ---- names ---- */
 
-void lh_sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES])
+/* The last part of a path. */
+static const char *sim_leaf(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    size_t len = slash == NULL ? 0 : (size_t)(slash - path);
-    if (len == 0) {
+    return slash == NULL ? path : slash + 1;
+}
+
+static void sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES])
+{
+    size_t len = (size_t)(sim_leaf(path) - path);
+    if (len < 2) {
         strcpy(parent, ".");
         return;
     }
-    memcpy(parent, path, len);
-    parent[len] = '\0';
+    memcpy(parent, path, len - 1);
+    parent[len - 1] = '\0';
 }
 
-static struct lh_sim_name *sim_names_find(const struct lh_sim_names *names, const char *path)
+static bool sim_is_at(const struct lh_sim_place *place, uint32_t in, const char *leaf, size_t len)
+{
+    return place->in == in && strncmp(place->leaf, leaf, len) == 0 && place->leaf[len] == '\0';
+}
+
+static bool sim_same_place(const struct lh_sim_place *one, const struct lh_sim_place *other)
+{
+    return one->leaf[0] != '\0' && one->in == other->in && strcmp(one->leaf, other->leaf) == 0;
+}
+
+static struct lh_sim_name *sim_names_at(const struct lh_sim_names *names, uint32_t in,
+                                        const char *leaf, size_t len)
 {
     for (size_t i = 0; i < names->count; i++)
-        if (strcmp(names->at[i].path, path) == 0)
+        if (sim_is_at(&names->at[i].place, in, leaf, len))
             return &names->at[i];
     return NULL;
 }
 
-/* Whether one is the other, or is in it. */
-static bool sim_is_within(const char *path, const char *folder)
+static struct lh_sim_name *sim_names_find(const struct lh_sim_names *names, const char *path)
 {
-    size_t len = strlen(folder);
-    return len > 0 && strncmp(path, folder, len) == 0 && (path[len] == '\0' || path[len] == '/');
+    struct lh_sim_name *name = NULL;
+    uint32_t in = LH_SIM_ROOT;
+    for (;;) {
+        size_t len = strcspn(path, "/");
+        name = sim_names_at(names, in, path, len);
+        if (name == NULL || path[len] == '\0')
+            return name;
+        if (name->file != LH_SIM_FOLDER)
+            return NULL;
+        in = name->folder;
+        path += len + 1;
+    }
 }
 
-/* A folder goes with what was in it: the removal of that was before, whether it was synced or not.
- */
-static void sim_names_drop_within(struct lh_sim_names *names, const char *folder)
+static void sim_names_drop(struct lh_sim_names *names, struct lh_sim_name *name)
 {
-    for (size_t i = names->count; i-- > 0;)
-        if (sim_is_within(names->at[i].path, folder))
-            names->at[i] = names->at[--names->count];
+    *name = names->at[--names->count];
 }
 
 static void sim_names_apply(struct lh_sim_names *names, const struct lh_sim_naming *naming)
 {
-    struct lh_sim_name *name = sim_names_find(names, naming->path);
-    if (name != NULL && name->file == LH_SIM_FOLDER)
-        sim_names_drop_within(names, naming->path);
-    else if (name != NULL)
-        *name = names->at[--names->count];
-    if (naming->to[0] == '\0')
+    const struct lh_sim_place *from = &naming->from, *to = &naming->to;
+    struct lh_sim_name *name = sim_names_at(names, from->in, from->leaf, strlen(from->leaf));
+    if (name != NULL)
+        sim_names_drop(names, name);
+    if (to->leaf[0] == '\0')
         return;
-    name = sim_names_find(names, naming->to);
+    name = sim_names_at(names, to->in, to->leaf, strlen(to->leaf));
     if (name == NULL) {
         SIM_ROOM(names->at, names->count, names->room);
         name = &names->at[names->count++];
-        strcpy(name->path, naming->to);
+        name->place = *to;
     }
     name->file = naming->file;
+    name->folder = naming->folder;
 }
 
 static void sim_names_copy(struct lh_sim_names *to, const struct lh_sim_names *from)
@@ -304,36 +326,41 @@ const struct lh_sim_name *lh_sim_state_find(const struct lh_sim_state *state, co
     return sim_names_find(&state->seen, path);
 }
 
-/* Whether a name can be made at `path`. */
-static int sim_check_new(const struct lh_sim_state *state, const char *path)
+int lh_sim_state_folder(const struct lh_sim_state *state, const char *path, uint32_t *folder)
 {
-    char parent[LH_SIM_PATH_BYTES];
-    const struct lh_sim_name *name;
-    if (strlen(path) >= LH_SIM_PATH_BYTES)
-        return -ENAMETOOLONG;
-    lh_sim_parent(path, parent);
-    name = sim_names_find(&state->seen, parent);
-    if (strcmp(parent, ".") != 0 && name == NULL)
+    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
+    *folder = LH_SIM_ROOT;
+    if (strcmp(path, ".") == 0)
+        return 0;
+    if (name == NULL)
         return -ENOENT;
-    if (name != NULL && name->file != LH_SIM_FOLDER)
-        return -ENOTDIR;
-    return 0;
+    *folder = name->folder;
+    return name->file == LH_SIM_FOLDER ? 0 : -ENOTDIR;
 }
 
-static void sim_naming(struct lh_sim_state *state, const char *path, const char *to, uint32_t file)
+/* Where a name can be made for `path`. */
+static int sim_new_place(const struct lh_sim_state *state, const char *path,
+                         struct lh_sim_place *place)
 {
-    struct lh_sim_naming *naming;
+    char parent[LH_SIM_PATH_BYTES];
+    if (strlen(path) >= LH_SIM_PATH_BYTES)
+        return -ENAMETOOLONG;
+    sim_parent(path, parent);
+    strcpy(place->leaf, sim_leaf(path));
+    return lh_sim_state_folder(state, parent, &place->in);
+}
+
+static void sim_naming(struct lh_sim_state *state, struct lh_sim_naming naming)
+{
     SIM_ROOM(state->namings, state->naming_count, state->naming_room);
-    naming = &state->namings[state->naming_count++];
-    naming->file = file;
-    strcpy(naming->path, path);
-    strcpy(naming->to, to);
-    sim_names_apply(&state->seen, naming);
+    state->namings[state->naming_count++] = naming;
+    sim_names_apply(&state->seen, &naming);
 }
 
 int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_t *number)
 {
-    int rc = sim_check_new(state, path);
+    struct lh_sim_place place;
+    int rc = sim_new_place(state, path, &place);
     size_t i = 0;
     if (rc != 0)
         return rc;
@@ -346,45 +373,48 @@ int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_
     *number = (uint32_t)i + 1;
     state->files[i] = (struct lh_sim_file){
         .number = *number, .seen = sim_bytes_new(0, 0), .durable = sim_bytes_new(0, 0)};
-    sim_naming(state, "", path, *number);
+    sim_naming(state, (struct lh_sim_naming){.file = *number, .to = place});
     return 0;
 }
 
 int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path)
 {
-    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
     char parent[LH_SIM_PATH_BYTES];
-    int rc;
-    if (strcmp(path, ".") == 0)
-        return 0;
-    if (name != NULL)
-        return name->file == LH_SIM_FOLDER ? 0 : -ENOTDIR;
+    uint32_t folder;
+    int rc = lh_sim_state_folder(state, path, &folder);
+    if (rc != -ENOENT)
+        return rc;
     if (strlen(path) >= LH_SIM_PATH_BYTES)
         return -ENAMETOOLONG;
-    lh_sim_parent(path, parent);
+    sim_parent(path, parent);
     rc = lh_sim_state_make_folder(state, parent);
-    if (rc == 0)
-        sim_naming(state, "", path, LH_SIM_FOLDER);
-    return rc;
+    return rc != 0 ? rc : lh_sim_state_make_one_folder(state, path);
 }
 
 int lh_sim_state_missing(const struct lh_sim_state *state, const char *path)
 {
-    int rc = sim_check_new(state, path);
+    struct lh_sim_place place;
+    int rc = sim_new_place(state, path, &place);
     return rc != 0 ? rc : -ENOENT;
 }
 
 int lh_sim_state_make_one_folder(struct lh_sim_state *state, const char *path)
 {
-    int rc = sim_check_new(state, path);
-    return rc != 0 ? rc : lh_sim_state_make_folder(state, path);
+    struct lh_sim_naming naming = {.file = LH_SIM_FOLDER};
+    int rc = sim_new_place(state, path, &naming.to);
+    if (rc != 0)
+        return rc;
+    naming.folder = ++state->folders_made;
+    sim_naming(state, naming);
+    return 0;
 }
 
 int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to)
 {
     const struct lh_sim_name *from = sim_names_find(&state->seen, path);
     const struct lh_sim_name *over = sim_names_find(&state->seen, to);
-    int rc = sim_check_new(state, to);
+    struct lh_sim_naming naming = {0};
+    int rc = sim_new_place(state, to, &naming.to);
     if (from == NULL)
         return -ENOENT;
     if (rc != 0)
@@ -392,8 +422,10 @@ int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char
     /* No folder is renamed by anyone. */
     if (from->file == LH_SIM_FOLDER || (over != NULL && over->file == LH_SIM_FOLDER))
         return -EISDIR;
-    if (strcmp(path, to) != 0)
-        sim_naming(state, path, to, from->file);
+    naming.file = from->file;
+    naming.from = from->place;
+    if (from != over)
+        sim_naming(state, naming);
     return 0;
 }
 
@@ -404,7 +436,7 @@ int lh_sim_state_unlink(struct lh_sim_state *state, const char *path)
         return 0;
     if (name->file == LH_SIM_FOLDER)
         return -EISDIR;
-    sim_naming(state, path, "", name->file);
+    sim_naming(state, (struct lh_sim_naming){.file = name->file, .from = name->place});
     return 0;
 }
 
@@ -416,47 +448,40 @@ int lh_sim_state_remove_folder(struct lh_sim_state *state, const char *path)
     if (name->file != LH_SIM_FOLDER)
         return -ENOTDIR;
     for (size_t i = 0; i < state->seen.count; i++)
-        if (&state->seen.at[i] != name && sim_is_within(state->seen.at[i].path, path))
+        if (state->seen.at[i].place.in == name->folder)
             return -ENOTEMPTY;
-    sim_naming(state, path, "", LH_SIM_FOLDER);
+    sim_naming(state, (struct lh_sim_naming){
+                          .file = LH_SIM_FOLDER, .folder = name->folder, .from = name->place});
     return 0;
 }
 
-/* The folders that a naming is in, two at most. */
-static void sim_folders(const struct lh_sim_naming *naming, char in[2][LH_SIM_PATH_BYTES])
+static bool sim_is_in(const struct lh_sim_naming *naming, uint32_t folder)
 {
-    in[0][0] = in[1][0] = '\0';
-    if (naming->path[0] != '\0')
-        lh_sim_parent(naming->path, in[0]);
-    if (naming->to[0] != '\0')
-        lh_sim_parent(naming->to, in[1]);
+    return (naming->from.leaf[0] != '\0' && naming->from.in == folder) ||
+           (naming->to.leaf[0] != '\0' && naming->to.in == folder);
 }
 
-/* The folder's changes, and those before them which they build on: of a rename, the other folder's.
- */
-int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path)
+/* Whether a change cannot be durable without one before it: of the same file, of the same name, or,
+ * for a folder that is removed, of what was in it. */
+static bool sim_builds_on(const struct lh_sim_naming *late, const struct lh_sim_naming *early)
 {
-    const struct lh_sim_name *folder = sim_names_find(&state->seen, path);
-    struct lh_sim_names wanted = {0};
-    bool *synced;
+    bool is_removal = late->file == LH_SIM_FOLDER && late->to.leaf[0] == '\0';
+    return (late->file != LH_SIM_FOLDER && late->file == early->file) ||
+           (is_removal && sim_is_in(early, late->folder)) ||
+           sim_same_place(&late->from, &early->from) || sim_same_place(&late->from, &early->to) ||
+           sim_same_place(&late->to, &early->from) || sim_same_place(&late->to, &early->to);
+}
+
+/* The folder's changes, and those before them which they build on. The folder's own name is none of
+ * these: it is in another folder. */
+void lh_sim_state_sync_folder(struct lh_sim_state *state, uint32_t folder)
+{
+    bool *synced = sim_grow(NULL, state->naming_count + 1);
     size_t left = 0;
-    if (strcmp(path, ".") != 0 && folder == NULL)
-        return -ENOENT;
-    if (folder != NULL && folder->file != LH_SIM_FOLDER)
-        return -ENOTDIR;
-    synced = sim_grow(NULL, state->naming_count + 1);
-    struct lh_sim_naming want = {.file = LH_SIM_FOLDER};
-    strcpy(want.to, path);
-    sim_names_apply(&wanted, &want);
     for (size_t i = state->naming_count; i-- > 0;) {
-        char in[2][LH_SIM_PATH_BYTES];
-        sim_folders(&state->namings[i], in);
-        synced[i] =
-            sim_names_find(&wanted, in[0]) != NULL || sim_names_find(&wanted, in[1]) != NULL;
-        for (int k = 0; synced[i] && k < 2; k++) {
-            strcpy(want.to, in[k]);
-            sim_names_apply(&wanted, &want);
-        }
+        synced[i] = sim_is_in(&state->namings[i], folder);
+        for (size_t k = i + 1; !synced[i] && k < state->naming_count; k++)
+            synced[i] = synced[k] && sim_builds_on(&state->namings[k], &state->namings[i]);
     }
     for (size_t i = 0; i < state->naming_count; i++) {
         if (synced[i])
@@ -466,10 +491,8 @@ int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path)
     }
     state->naming_count = left;
     free(synced);
-    free(wanted.at);
     for (size_t i = 0; i < state->file_count; i++)
         lh_sim_state_forget(state, (uint32_t)i + 1);
-    return 0;
 }
 
 /* ---- the whole ---- */
@@ -544,6 +567,7 @@ void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
         SIM_ROOM(to->namings, to->naming_count, to->naming_room);
         to->namings[to->naming_count++] = from->namings[i];
     }
+    to->folders_made = from->folders_made;
     for (size_t i = 0; i < from->file_count; i++) {
         struct lh_sim_file *file;
         SIM_ROOM(to->files, to->file_count, to->file_room);
@@ -565,11 +589,34 @@ void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
     }
 }
 
+static bool sim_has_folder(const struct lh_sim_names *names, uint32_t folder)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (names->at[i].file == LH_SIM_FOLDER && names->at[i].folder == folder)
+            return true;
+    return folder == LH_SIM_ROOT;
+}
+
+/* What was synced in a folder goes with the folder, when the folder's own name was not. */
+static void sim_names_prune(struct lh_sim_names *names)
+{
+    bool pruned = true;
+    while (pruned) {
+        pruned = false;
+        for (size_t i = names->count; i-- > 0;) {
+            if (sim_has_folder(names, names->at[i].place.in))
+                continue;
+            sim_names_drop(names, &names->at[i]);
+            pruned = true;
+        }
+    }
+}
+
+/* Beside what it builds on, a name that a crash happens to keep has the folder that it is in. */
 static bool sim_depends(const struct lh_sim_naming *late, const struct lh_sim_naming *early)
 {
-    return (late->file != LH_SIM_FOLDER && late->file == early->file) ||
-           sim_is_within(late->path, early->path) || sim_is_within(late->path, early->to) ||
-           sim_is_within(late->to, early->path) || sim_is_within(late->to, early->to);
+    return sim_builds_on(late, early) ||
+           (early->file == LH_SIM_FOLDER && sim_is_in(late, early->folder));
 }
 
 static void sim_names_crash(struct lh_sim_state *state, uint64_t *rng)
@@ -578,7 +625,6 @@ static void sim_names_crash(struct lh_sim_state *state, uint64_t *rng)
     size_t prefix = lh_test_below(rng, (uint32_t)count + 1);
     bool by_prefix = lh_test_below(rng, 2) == 0;
     bool *kept = sim_grow(NULL, count + 1);
-    bool pruned = true;
     for (size_t i = 0; i < count; i++) {
         kept[i] = by_prefix ? i < prefix : lh_test_below(rng, 2) == 0;
         for (size_t k = 0; kept[i] && k < i; k++)
@@ -588,18 +634,7 @@ static void sim_names_crash(struct lh_sim_state *state, uint64_t *rng)
     }
     free(kept);
     state->naming_count = 0;
-    /* What was synced in a folder goes with the folder, when the folder's own name was not. */
-    while (pruned) {
-        pruned = false;
-        for (size_t i = state->durable.count; i-- > 0;) {
-            char parent[LH_SIM_PATH_BYTES];
-            lh_sim_parent(state->durable.at[i].path, parent);
-            if (strcmp(parent, ".") == 0 || sim_names_find(&state->durable, parent) != NULL)
-                continue;
-            state->durable.at[i] = state->durable.at[--state->durable.count];
-            pruned = true;
-        }
-    }
+    sim_names_prune(&state->durable);
 }
 
 void lh_sim_state_crash(struct lh_sim_state *state, uint64_t *rng)

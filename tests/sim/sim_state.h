@@ -11,6 +11,7 @@
 
 #define LH_SIM_PATH_BYTES 240u
 #define LH_SIM_FOLDER     0u /* in place of a file's number */
+#define LH_SIM_ROOT       0u /* a folder's number */
 
 /* Bytes that several files, copies and changes may share; who changes them has the only ref. */
 struct lh_sim_bytes {
@@ -41,9 +42,17 @@ struct lh_sim_file {
     size_t change_room;
 };
 
+/* A name in a folder. A folder has a number for good: one that is removed and made again is another
+ * with the same name. */
+struct lh_sim_place {
+    uint32_t in; /* the folder's number */
+    char leaf[LH_SIM_PATH_BYTES];
+};
+
 struct lh_sim_name {
+    struct lh_sim_place place;
     uint32_t file;
-    char path[LH_SIM_PATH_BYTES];
+    uint32_t folder; /* of a folder: its number */
 };
 
 struct lh_sim_names {
@@ -52,11 +61,13 @@ struct lh_sim_names {
     size_t room;
 };
 
-/* A change of names: `path` goes away when it is there, `to` becomes the file. Either may be "". */
+/* A change of names: `from` goes away when it is there, `to` becomes the file or folder. Either may
+ * have the leaf "", which is none. */
 struct lh_sim_naming {
+    struct lh_sim_place from;
+    struct lh_sim_place to;
     uint32_t file;
-    char path[LH_SIM_PATH_BYTES];
-    char to[LH_SIM_PATH_BYTES];
+    uint32_t folder;
 };
 
 struct lh_sim_state {
@@ -68,6 +79,7 @@ struct lh_sim_state {
     struct lh_sim_naming *namings; /* from durable to seen */
     size_t naming_count;
     size_t naming_room;
+    uint32_t folders_made; /* the last one's number */
 };
 
 void lh_sim_state_deinit(struct lh_sim_state *state);
@@ -77,10 +89,8 @@ void lh_sim_state_copy(struct lh_sim_state *to, const struct lh_sim_state *from)
 const struct lh_sim_name *lh_sim_state_find(const struct lh_sim_state *state, const char *path);
 struct lh_sim_file *lh_sim_state_file(const struct lh_sim_state *state, uint32_t number);
 
-/* The part of a path before its last '/', or ".". */
-void lh_sim_parent(const char *path, char parent[LH_SIM_PATH_BYTES]);
-
 /* 0 or -errno. */
+int lh_sim_state_folder(const struct lh_sim_state *state, const char *path, uint32_t *folder);
 int lh_sim_state_make_file(struct lh_sim_state *state, const char *path, uint32_t *number);
 /* What opening a path that is not there says: -ENOENT or -ENOTDIR. */
 int lh_sim_state_missing(const struct lh_sim_state *state, const char *path);
@@ -91,7 +101,8 @@ int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char
 /* -ENOTEMPTY */
 int lh_sim_state_remove_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_unlink(struct lh_sim_state *state, const char *path);
-int lh_sim_state_sync_folder(struct lh_sim_state *state, const char *path);
+/* Of one that has gone, too: as of a descriptor that is still open. */
+void lh_sim_state_sync_folder(struct lh_sim_state *state, uint32_t folder);
 
 void lh_sim_file_write(struct lh_sim_file *file, const void *bytes, uint64_t len, uint64_t offset);
 void lh_sim_file_empty(struct lh_sim_file *file);

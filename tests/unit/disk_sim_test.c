@@ -218,6 +218,57 @@ static void a_files_sync_says_nothing_about_its_name(void **state)
     lh_disk_destroy(disk);
 }
 
+/* What was synced in the new one stays with it; what was in the old one has gone, synced or not. */
+static void a_folder_that_is_made_again_is_another(void **state)
+{
+    struct lh_sim_disk *sim = lh_sim_disk_create(lh_test_seed());
+    struct lh_disk *disk = lh_sim_disk_disk(sim);
+    const struct lh_disk_op make = {.kind = LH_DISK_MAKE_FOLDER, .path = "d"};
+    unsigned olds = 0, news = 0;
+    assert_int_equal(disk_do_one(disk, make), 0);
+    disk_make_file(disk, "d/old", "x");
+    struct lh_disk_op open = {
+        .kind = LH_DISK_OPEN, .path = "d", .how = LH_DISK_OPEN_FOLDER, .result = 1};
+    assert_int_equal(disk_do(disk, &open, 1), 0);
+    assert_int_equal(disk_do_one(disk, disk_sync_folder("d")), 0);
+    assert_int_equal(disk_do_one(disk, disk_sync_folder(".")), 0);
+    assert_int_equal(disk_do_one(disk, disk_unlink("d/old")), 0);
+    assert_int_equal(
+        disk_do_one(disk, (struct lh_disk_op){.kind = LH_DISK_REMOVE_FOLDER, .path = "d"}), 0);
+    assert_int_equal(disk_do_one(disk, make), 0);
+    disk_make_file(disk, "d/new", "x");
+    for (unsigned synced = 0; synced < 3; synced++) {
+        if (synced == 1) /* of the old one, which is still open */
+            assert_int_equal(
+                disk_do_one(disk, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = open.file}),
+                0);
+        if (synced == 2)
+            assert_int_equal(disk_do_one(disk, disk_sync_folder("d")), 0);
+        unsigned lost = 0;
+        for (unsigned i = 0; i < TRIES; i++) {
+            struct lh_sim_disk *copy = crashed_copy(sim, i);
+            bool old = disk_has(lh_sim_disk_disk(copy), "d/old");
+            bool fresh = disk_has(lh_sim_disk_disk(copy), "d/new");
+            assert_false(old && fresh);
+            olds += old;
+            news += fresh;
+            lost += !fresh;
+            lh_disk_destroy(lh_sim_disk_disk(copy));
+        }
+        assert_in_range(lost, TRIES / 20, TRIES); /* with the new one's own name */
+    }
+    assert_in_range(olds, TRIES / 10, 3 * TRIES);
+    assert_in_range(news, TRIES / 10, 3 * TRIES);
+    assert_int_equal(disk_do_one(disk, disk_sync_folder(".")), 0);
+    for (unsigned i = 0; i < TRIES; i++) {
+        struct lh_sim_disk *copy = crashed_copy(sim, i);
+        assert_false(disk_has(lh_sim_disk_disk(copy), "d/old"));
+        assert_true(disk_has(lh_sim_disk_disk(copy), "d/new"));
+        lh_disk_destroy(lh_sim_disk_disk(copy));
+    }
+    lh_disk_destroy(disk);
+}
+
 /* ---- crashing ---- */
 
 static void count_done(struct lh_disk_op *op)
@@ -465,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_rename_is_there_or_not_and_is_sure_behind_its_folders_sync),
         cmocka_unit_test(a_name_without_its_files_sync_may_have_no_bytes),
         cmocka_unit_test(a_files_sync_says_nothing_about_its_name),
+        cmocka_unit_test(a_folder_that_is_made_again_is_another),
         cmocka_unit_test(after_the_crash_nobody_is_told_and_nothing_is_done),
         cmocka_unit_test(opens_that_change_the_disk_count_as_operations),
         cmocka_unit_test(a_fault_meets_its_operation_alone),
