@@ -118,9 +118,9 @@ static void put(struct lh_graph *graph, uint32_t node, uint32_t level, uint32_t 
     if (*list == LH__BACKLINKS_LOST) {
         return;
     }
-    uint32_t *block = block_at(graph, *list);
-    if (*list == LH__BACKLINKS_NONE || count_of(block) == room_of(size_of(block))) {
-        uint32_t size = *list == LH__BACKLINKS_NONE ? 0 : size_of(block) + 1;
+    uint32_t *block = *list == LH__BACKLINKS_NONE ? NULL : block_at(graph, *list);
+    if (block == NULL || count_of(block) == room_of(size_of(block))) {
+        uint32_t size = block == NULL ? 0 : size_of(block) + 1;
         if (!resize(graph, list, size)) {
             lh__backlinks_drop(graph, node, level);
             *list = LH__BACKLINKS_LOST;
@@ -172,7 +172,8 @@ static void change(struct lh_graph *graph, const struct lh__backlink_change *cha
         lh__backlinks_settle(graph);
     }
     uint32_t list = *list_of(graph, change->node, change->level);
-    __builtin_prefetch(block_at(graph, is_block(list) ? list : 0), 1);
+    const void *ahead = is_block(list) ? (const void *)block_at(graph, list) : graph;
+    __builtin_prefetch(ahead, 1);
     graph->backlink_changes[graph->backlink_changes_count++] = *change;
 }
 
