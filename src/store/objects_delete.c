@@ -16,11 +16,18 @@ static struct lh__prune *prune_of(struct lh__step *step)
     return (struct lh__prune *)((char *)step - offsetof(struct lh__prune, step));
 }
 
-static void end_prune(struct lh__prune *prune)
+static void drop_folders(struct lh__prune *prune)
 {
     if (prune->above != NULL)
         lh__folder_unref(prune->step.objects, prune->above);
-    prune->above = NULL;
+    if (prune->going != NULL)
+        lh__folder_unref(prune->step.objects, prune->going);
+    prune->above = prune->going = NULL;
+}
+
+static void end_prune(struct lh__prune *prune)
+{
+    drop_folders(prune);
     prune->done(prune);
 }
 
@@ -62,12 +69,13 @@ static void move_back(struct lh__lock *lock)
 static void folder_removed(struct lh__step *step, int rc)
 {
     struct lh__prune *prune = prune_of(step);
+    prune->above->naming--;
+    lh__folder_remove_ended(prune->going, rc == 0, prune->changes);
     if (rc != 0) {
         end_prune(prune);
         return;
     }
     lh__folder_changed(prune->above);
-    lh__folder_removed(step->objects, prune->folder);
     prune->lock = (struct lh__lock){.path = prune->folder, .granted = move_back, .arg = prune};
     lh__object_lock(step->objects, &prune->lock);
 }
@@ -75,16 +83,18 @@ static void folder_removed(struct lh__step *step, int rc)
 static void prune_next(struct lh__prune *prune)
 {
     struct lh_objects *objects = prune->step.objects;
-    if (prune->above != NULL)
-        lh__folder_unref(objects, prune->above);
-    prune->above = NULL;
+    drop_folders(prune);
     bool is_root = lh_str_eq(prune->folder, LH_STR("."));
-    if (!is_root && !lh__object_may_have_keys(objects, prune->folder))
+    if (!is_root && !lh__object_may_have_keys(objects, prune->folder)) {
         prune->above = lh__folder_ref(objects, lh__object_parent(prune->folder));
-    if (prune->above == NULL) {
+        prune->going = lh__folder_ref(objects, prune->folder);
+    }
+    if (prune->above == NULL || prune->going == NULL) {
         end_prune(prune);
         return;
     }
+    prune->above->naming++;
+    lh__folder_remove_begins(prune->going, &prune->changes);
     memcpy(prune->path, prune->folder.ptr, prune->folder.len);
     prune->path[prune->folder.len] = '\0';
     lh__object_step(&prune->step,
@@ -145,11 +155,15 @@ static void is_durable(struct lh__settle *up, int rc)
     end(own);
 }
 
-static void pruned(struct lh__prune *prune)
+static void settle(struct lh__delete *own)
 {
-    struct lh__delete *own = prune->arg;
     own->up = (struct lh__settle){.objects = own->step.objects, .done = is_durable, .arg = own};
     lh__object_settle(&own->up, lh_str_of(own->path));
+}
+
+static void pruned(struct lh__prune *prune)
+{
+    settle(prune->arg);
 }
 
 static void gone(struct lh__delete *own)
@@ -184,11 +198,18 @@ static void unlinked(struct lh__step *step, int rc)
         gone(own);
 }
 
+/* Without its folder there is no object either; but whoever removed it may not have synced that. */
+static void without_folder(struct lh__delete *own)
+{
+    lh__object_unlock(own->step.objects, &own->lock);
+    settle(own);
+}
+
 static void way_found(struct lh__way *way, int rc)
 {
     struct lh__delete *own = way->arg;
     if (rc == -ENOENT || rc == -ENOTDIR)
-        leave(own, 0); /* without its folder there is no object either */
+        without_folder(own);
     else if (rc != 0)
         leave(own, rc);
     else

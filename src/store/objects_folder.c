@@ -3,6 +3,9 @@
  * A change is durable when its folder was synced after it. One sync at a time runs for a folder;
  * what changes meanwhile waits for the next, which is one for all that have come by then.
  *
+ * Operations under way happen at one moment and are known of at another, and in another order: so
+ * what counts is what was known before an operation began.
+ *
  * Invariant: a folder with changes that are not durable stays in the table, used or not, until a
  * sync of it has gone well or it is removed: so nobody answers for a name in it, or below it,
  * without that sync. */
@@ -78,18 +81,37 @@ void lh__folder_changed(struct lh__folder *folder)
     folder->changes++;
 }
 
-void lh__folder_removed(struct lh_objects *objects, struct lh_str path)
+static void forget_file(struct lh__folder *folder)
 {
-    struct lh__folder *folder = lh__folder_find(objects, path);
-    if (folder == NULL)
-        return;
-    folder->refs++;
-    folder->synced = folder->changes;
+    folder->removals++;
     if (folder->is_busy)
-        folder->is_removed = true;
+        folder->is_stale = true;
     else
         close_file(folder);
-    lh__folder_unref(objects, folder);
+}
+
+void lh__folder_remove_begins(struct lh__folder *folder, uint64_t *changes)
+{
+    folder->removing++;
+    *changes = folder->changes;
+    forget_file(folder);
+}
+
+void lh__folder_remove_ended(struct lh__folder *folder, bool is_gone, uint64_t changes)
+{
+    folder->removing--;
+    if (is_gone && folder->synced < changes)
+        folder->synced = changes;
+    forget_file(folder);
+}
+
+void lh__folder_give_file(struct lh__folder *folder, int file, uint64_t removals)
+{
+    if (folder->file < 0 && !folder->is_busy && folder->removing == 0 &&
+        folder->removals == removals)
+        folder->file = file;
+    else
+        lh_disk_close(folder->step.objects->disk, file);
 }
 
 /* ---- syncs ---- */
@@ -105,9 +127,9 @@ static void synced(struct lh__step *step, int rc)
     folder->is_busy = false;
     folder->refs++;
     /* After an error this descriptor says nothing any more about what is on the disk. */
-    if (folder->is_removed || rc != 0)
+    if (folder->is_stale || folder->removing > 0 || rc != 0)
         close_file(folder);
-    folder->is_removed = false;
+    folder->is_stale = false;
     if (rc == 0 && folder->synced < folder->syncing)
         folder->synced = folder->syncing;
     for (struct lh__wait **at = &folder->waiters; *at != NULL;) {
@@ -195,6 +217,9 @@ static void go_up(struct lh__settle *up)
     while (up->folder.len > 0) {
         struct lh__folder *folder = lh__folder_find(up->objects, up->folder);
         bool is_root = lh_str_eq(up->folder, LH_STR("."));
+        /* What is under way may have happened without our knowing, and others have built on it. */
+        if (folder != NULL && folder->naming > 0)
+            lh__folder_changed(folder);
         up->folder = is_root ? (struct lh_str){0} : lh__object_parent(up->folder);
         if (folder == NULL || folder->changes == folder->synced)
             continue;

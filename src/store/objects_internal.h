@@ -51,10 +51,13 @@ struct lh__folder {
     uint32_t refs;
     int file; /* open, or -1 */
     uint64_t changes;
-    uint64_t synced;  /* of `changes` */
-    uint64_t syncing; /* what the sync under way takes with it */
-    bool is_busy;     /* a sync is under way */
-    bool is_removed;  /* while it was: `file` is of a folder that has gone */
+    uint64_t synced;   /* of `changes` */
+    uint64_t syncing;  /* what the sync under way takes with it */
+    uint32_t naming;   /* operations under way that make or remove a folder in it */
+    uint32_t removing; /* those that remove this one */
+    uint64_t removals; /* how often one of those began or ended */
+    bool is_busy;      /* a sync is under way */
+    bool is_stale;     /* while it was: `file` may be of a folder that has gone */
     struct lh__wait *waiters;
     size_t len;
     char path[];
@@ -66,14 +69,18 @@ void lh__folder_unref(struct lh_objects *objects, struct lh__folder *folder);
 struct lh__folder *lh__folder_find(struct lh_objects *objects, struct lh_str path);
 /* A name in it was made, changed or removed. */
 void lh__folder_changed(struct lh__folder *folder);
-/* It was removed, with all names in it: there is nothing to sync in it any more, but in the one
- * above. */
-void lh__folder_removed(struct lh_objects *objects, struct lh_str path);
+/* Around an operation that removes it: nobody may keep a descriptor from before or meanwhile. When
+ * it has gone, so have the changes from before it began, `changes`: all that is left to sync is in
+ * the folder above. */
+void lh__folder_remove_begins(struct lh__folder *folder, uint64_t *changes);
+void lh__folder_remove_ended(struct lh__folder *folder, bool is_gone, uint64_t changes);
+/* An open descriptor of it, asked for when `removals` was what it is: kept, or closed. */
+void lh__folder_give_file(struct lh__folder *folder, int file, uint64_t removals);
 /* Group commit: one sync for all that wait when it starts. */
 void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, struct lh__wait *wait);
 
 /* Makes durable what has changed in the folder of a path and in those above it: whoever waits for a
- * name must also wait for those of its folders, whoever made them. */
+ * name must also wait for those of its folders, whoever made or removed them. */
 struct lh__settle {
     struct lh_objects *objects;
     struct lh__wait wait;
@@ -98,6 +105,7 @@ struct lh__way {
     bool makes;
     bool is_locked;
     uint32_t tries;
+    uint64_t removals;               /* the folder's, when it was opened */
     struct lh__folder *folder;       /* the result, a ref */
     struct lh__folder *above;        /* a ref: the folder of what is being made */
     struct lh_object_stat stat;      /* of the object in the way */
@@ -172,6 +180,8 @@ struct lh__prune {
     struct lh__step step;
     struct lh__lock lock;
     struct lh_str folder;     /* the next to go */
+    struct lh__folder *going; /* a ref: it */
+    uint64_t changes;         /* in it, before */
     struct lh__folder *above; /* a ref: the folder that it is in */
     char path[LH_OBJECT_PATH_BYTES];
     char aside[LH_OBJECT_PATH_BYTES];

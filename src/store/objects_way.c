@@ -139,6 +139,7 @@ static void checked(struct lh__step *step, int rc)
 static void made(struct lh__step *step, int rc)
 {
     struct lh__way *way = way_of(step);
+    way->above->naming--;
     if (rc == 0) {
         lh__folder_changed(way->above);
         make_next(way);
@@ -176,6 +177,7 @@ static void make_next(struct lh__way *way)
         end(way, -ENOMEM);
         return;
     }
+    way->above->naming++;
     lh__object_step(&way->step, (struct lh_disk_op){.kind = LH_DISK_MAKE_FOLDER, .path = way->from},
                     made);
 }
@@ -185,11 +187,8 @@ static void make_next(struct lh__way *way)
 static void opened(struct lh__step *step, int rc)
 {
     struct lh__way *way = way_of(step);
-    struct lh__folder *folder = way->folder;
-    if (rc == 0 && folder->file < 0 && !folder->is_busy)
-        folder->file = step->op.file;
-    else if (rc == 0)
-        lh_disk_close(step->objects->disk, step->op.file); /* another has opened it meanwhile */
+    if (rc == 0)
+        lh__folder_give_file(way->folder, step->op.file, way->removals);
     if ((rc == -ENOENT || rc == -ENOTDIR) && way->makes)
         again(way, rc);
     else
@@ -202,6 +201,7 @@ static void try_folder(struct lh__way *way)
         end(way, 0);
         return;
     }
+    way->removals = way->folder->removals;
     lh__object_step(&way->step,
                     (struct lh_disk_op){.kind = LH_DISK_OPEN,
                                         .path = way->folder->path,

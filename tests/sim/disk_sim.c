@@ -292,6 +292,7 @@ static void sim_submit(struct lh_disk *disk, struct lh_disk_op *chain)
     size_t count = 0;
     for (struct lh_disk_op *op = chain; op != NULL; op = op->next) {
         op->finished = 0;
+        op->answered = false;
         count++;
     }
     assert(count <= LH_DISK_CHAIN_OPS_MAX);
@@ -313,25 +314,36 @@ static void sim_start_queued(struct lh_sim_disk *sim)
     sim->queued = NULL;
 }
 
-/* Does the next operation of some chain. True: callbacks were called. */
+/* Does an operation. True: it has ended. */
+static bool sim_do_counted(struct lh_sim_disk *sim, struct lh_disk_op *op)
+{
+    bool part = false;
+    if (sim_count(sim)) {
+        pthread_mutex_lock(&sim->lock);
+        op->result = sim_do(sim, op, &part);
+        pthread_mutex_unlock(&sim->lock);
+    }
+    return !sim->crashed && !part;
+}
+
+/* Does the next operation of some chain, or tells of one that was done: others may be done, and be
+ * told of, between the two. True: callbacks were called. */
 static bool sim_step(struct lh_sim_disk *sim)
 {
     size_t at = lh_test_below(&sim->rng, (uint32_t)sim->chain_count);
     struct lh_disk_op *op = sim->chains[at], *next = op->next;
-    bool part = false;
-    int rc = 0;
-    if (sim_count(sim)) {
-        pthread_mutex_lock(&sim->lock);
-        rc = sim_do(sim, op, &part);
-        pthread_mutex_unlock(&sim->lock);
+    if (!op->answered) {
+        if (!sim_do_counted(sim, op))
+            return false;
+        op->answered = lh_test_below(&sim->rng, 4) == 0;
+        if (op->answered)
+            return false;
     }
-    if (sim->crashed || part)
-        return false;
+    int rc = op->result;
     if (rc == 0 && next != NULL)
         sim->chains[at] = next;
     else
         sim->chains[at] = sim->chains[--sim->chain_count];
-    op->result = rc;
     op->done(op);
     while (rc != 0 && next != NULL) {
         op = next;

@@ -19,18 +19,18 @@
 static const char *const keys[] = {"a", "a/b", "a/b/c", "b", "100%", "d/e", "d/f", "d/g"};
 #define KEYS (sizeof keys / sizeof *keys)
 
-/* A key, and the one call that may be under way for it. */
+/* A key, and the one call that may be under way for it; or two, which both delete it. */
 struct key {
     struct run *run;
     struct lh_str name;
     uint32_t answered; /* a version, or NOT_THERE */
     uint32_t wanted;   /* while it is under way */
-    bool is_out;
+    uint32_t out;
     uint32_t pieces_left;
     uint32_t sent;
     char body[BODY_BYTES_MAX];
     struct lh_object_put put;
-    struct lh_object_delete delete_;
+    struct lh_object_delete deletes[2];
 };
 
 struct run {
@@ -88,7 +88,7 @@ static void put_done(struct lh_object_put *put)
     if (put->error.status != LH_OK)
         fail_msg("%s: %s", key->name.ptr, put->error.text);
     key->answered = key->wanted;
-    key->is_out = false;
+    key->out--;
 }
 
 static void deleted(struct lh_object_delete *delete_)
@@ -97,18 +97,25 @@ static void deleted(struct lh_object_delete *delete_)
     if (delete_->error.status != LH_OK)
         fail_msg("%s: %s", key->name.ptr, delete_->error.text);
     key->answered = NOT_THERE;
-    key->is_out = false;
+    key->out--;
+}
+
+static void begin_delete(struct run *run, struct key *key)
+{
+    struct lh_object_delete *delete_ = &key->deletes[key->deletes[0].own != NULL];
+    key->out++;
+    key->wanted = NOT_THERE;
+    *delete_ = (struct lh_object_delete){.key = key->name, .done = deleted, .arg = key};
+    lh_object_delete(run->objects, delete_);
 }
 
 static void begin(struct run *run, struct key *key)
 {
-    key->is_out = true;
     if (lh_test_below(&run->rng, 3) == 0) {
-        key->wanted = NOT_THERE;
-        key->delete_ = (struct lh_object_delete){.key = key->name, .done = deleted, .arg = key};
-        lh_object_delete(run->objects, &key->delete_);
+        begin_delete(run, key);
         return;
     }
+    key->out++;
     key->wanted = ++run->version;
     key->sent = 0;
     key->pieces_left = 1 + lh_test_below(&run->rng, 3);
@@ -168,13 +175,13 @@ static void check_key(struct run *run, struct key *key, const char *body, ptrdif
                       ? len < 0
                       : len >= 0 && is_body(key->answered, body, (size_t)len);
     bool is_new =
-        key->is_out &&
+        key->out > 0 &&
         (key->wanted == NOT_THERE ? len < 0 : len >= 0 && is_body(key->wanted, body, (size_t)len));
     if (!is_old && !is_new)
         fail_msg("%s: %td bytes, which are neither version %u nor %u%s", key->name.ptr, len,
-                 key->answered, key->wanted, key->is_out ? "" : ", which was answered");
-    run->olds += key->is_out && is_old;
-    run->news += key->is_out && is_new;
+                 key->answered, key->wanted, key->out > 0 ? "" : ", which was answered");
+    run->olds += key->out > 0 && is_old;
+    run->news += key->out > 0 && is_new;
 }
 
 static void crash_here(struct lh_sim_disk *sim, void *arg)
@@ -216,8 +223,10 @@ static void answered_puts_and_deletes_survive_a_crash_at_any_operation(void **st
     lh_sim_disk_watch(run->sim, crash_here, run);
     while (run->points < CRASH_POINTS_LEAST) {
         struct key *key = &run->keys[lh_test_below(&run->rng, KEYS)];
-        if (!key->is_out)
+        if (key->out == 0)
             begin(run, key);
+        else if (key->out == 1 && key->wanted == NOT_THERE)
+            begin_delete(run, key);
         for (uint32_t n = lh_test_below(&run->rng, 4); n > 0; n--)
             lh_disk_run(disk, false);
     }
