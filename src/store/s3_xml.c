@@ -170,13 +170,15 @@ static void finish_list(struct reading *reading)
     }
     lh_buf_deinit(&xml->keys);
     xml->keys = decoded;
+    if (!is_right) {
+        reading->status = lh_error_set(reading->error, LH_BAD_GATEWAY,
+                                       "s3: the answer: a key is not encoded as it says");
+        return;
+    }
     for (size_t i = 0, start = 0; i < xml->entry_count; i++) {
         xml->entries[i].key.ptr = decoded.ptr + start;
         start += xml->entries[i].key.len;
     }
-    if (!is_right)
-        reading->status = lh_error_set(reading->error, LH_BAD_GATEWAY,
-                                       "s3: the answer: a key is not encoded as it says");
 }
 
 /* ---- what expat calls ---- */
@@ -317,7 +319,7 @@ enum lh_status lh_s3_xml_read(struct lh_str text, struct lh_s3_xml *xml, struct 
     if (reading.parser == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "s3: not enough memory for an answer");
     parse(&reading, text);
-    if (reading.status == LH_OK && xml->document == LH_S3_LIST)
+    if (reading.status == LH_OK && xml->document == LH_S3_LIST && !lh_buf_failed(&xml->keys))
         finish_list(&reading);
     if (reading.status == LH_OK && (lh_buf_failed(&reading.text) || lh_buf_failed(&xml->keys) ||
                                     lh_buf_failed(&xml->upload_id)))

@@ -178,13 +178,15 @@ class RawClient:
         before = self.sock.gettimeout()
         self.sock.setblocking(False)
         sent = 0
-        while sent < len(raw):
-            select.select([self.sock], [self.sock], [], before)
-            with contextlib.suppress(*is_not_now):
-                sent += self.sock.send(raw[sent : sent + 65536])
-            with contextlib.suppress(*is_not_now):
-                self.fill()
-        self.sock.settimeout(before)
+        try:
+            while sent < len(raw):
+                select.select([self.sock], [self.sock], [], before)
+                with contextlib.suppress(*is_not_now):
+                    sent += self.sock.send(raw[sent : sent + 65536])
+                with contextlib.suppress(*is_not_now):
+                    self.fill()
+        finally:
+            self.sock.settimeout(before)
 
     def finish(self):
         """Ends this side: a FIN, and no close_notify."""
