@@ -144,6 +144,17 @@ class Server:
             time.sleep(0.002)
         connection.close()
 
+    def wait_until_logged(self, event):
+        """What is asked all the time takes its part of the cores: the log costs little."""
+        seen = 0
+        while True:
+            self.log.seek(0)
+            lines = self.log.read().splitlines()
+            if any(f'"event":"{event}"' in line for line in lines[seen:]):
+                return
+            seen = max(len(lines) - 1, 0)  # the last may not be whole
+            time.sleep(0.001)
+
     def kill(self):
         self.process.kill()
         self.process.wait()

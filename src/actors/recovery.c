@@ -102,12 +102,6 @@ static int sync_folder(struct lh_disk *disk, const char *folder)
     return run_ops(disk, &op, 1);
 }
 
-static int make_folder(struct lh_disk *disk, const char *folder)
-{
-    int rc = lh_disk_make_folder(disk, folder);
-    return rc == 0 ? sync_folder(disk, ".") : rc;
-}
-
 /* ---- the folder of index files ---- */
 
 struct listing {
@@ -372,11 +366,10 @@ enum lh_status lh__recovery_read(struct lh_persister *persister, struct lh_recov
                                        .interval_ms = persister->options.sync_interval_ms,
                                        .clock_ns = persister->options.clock_ns,
                                        .seed = persister->options.seed};
-    int rc = make_folder(disk, LH_LHV1_FOLDER);
-    if (rc == 0)
-        rc = make_folder(disk, LH_WAL_FOLDER);
-    /* A process that was killed may have left names that are seen and not durable: what is removed
-     * because of them must not be gone when they are. */
+    /* Durable with the log's folder, which is made before anything is kept. A process that was
+     * killed may have left names that are seen and not durable: what is removed because of them
+     * must not be gone when they are. */
+    int rc = lh_disk_make_folder(disk, LH_LHV1_FOLDER);
     if (rc == 0)
         rc = sync_folder(disk, LH_LHV1_FOLDER);
     if (rc != 0)

@@ -1,10 +1,10 @@
 /* A graph out of tables that were read from a file. The owner of the graph runs it.
  *
  * Nothing in the tables is believed. Five passes over the nodes: levels and rows are checked, and
- * codes and free slots are made from them; then links, in a pass that touches little else, so that
- * it stays in the cache, with the table of linked nodes; then in-degrees get their place; then each
- * copy is hung on the node that it names; then the lists of copies are walked, as a circle of them
- * would belong to no linked node.
+ * codes and free slots are made from them, as soon as a row has come; then links, in a pass that
+ * touches little else, so that it stays in the cache, with the table of linked nodes; then
+ * in-degrees get their place; then each copy is hung on the node that it names; then the lists of
+ * copies are walked, as a circle of them would belong to no linked node.
  *
  * What a file may say although this graph would not: other levels than the seed draws, equal nodes
  * that are linked both, copies of what is not quite equal. Those are a matter of quality, and the
@@ -405,6 +405,21 @@ static enum lh_status node_step(struct lh_graph_load *load, struct lh_error *err
         list_step(load);
         return LH_OK;
     }
+}
+
+enum lh_status lh_graph_load_rows(struct lh_graph_load *load, uint64_t bytes,
+                                  struct lh_error *error)
+{
+    uint64_t rows = bytes / (load->graph->options.dimension * sizeof(float));
+    enum lh_status status = LH_OK;
+    assert(load->stage == STAGE_NODES && rows <= load->shape.slots);
+    if (load->node == 0) {
+        status = load_entry(load, error);
+    }
+    while (status == LH_OK && load->node < rows) {
+        status = load_node(load, load->node++, error);
+    }
+    return status;
 }
 
 enum lh_status lh_graph_load_step(struct lh_graph_load *load, uint32_t nodes, bool *is_done,

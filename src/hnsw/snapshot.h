@@ -84,6 +84,12 @@ LH_MUST_USE enum lh_status lh_graph_load_begin(struct lh_graph *graph,
 /* Where a table's bytes go. */
 void *lh_graph_load_table(struct lh_graph_load *load, enum lh_graph_table table);
 
+/* The tables before LH_TABLE_ROWS are there, and so many bytes of it: does what needs a node's row,
+ * which lh_graph_load_step would do later, while that is in the cache. After an error there is no
+ * next step. */
+LH_MUST_USE enum lh_status lh_graph_load_rows(struct lh_graph_load *load, uint64_t bytes,
+                                              struct lh_error *error);
+
 /* Checks and indexes up to `nodes` nodes. LH_CORRUPT names the first that is wrong; no bytes,
  * whatever they are, lead to anything else. */
 LH_MUST_USE enum lh_status lh_graph_load_step(struct lh_graph_load *load, uint32_t nodes,

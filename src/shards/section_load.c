@@ -34,6 +34,9 @@ struct lh_section_loader {
     struct lh__section_layout layout;
     struct lh_shard *shard;
     struct lh_graph_load graph;
+    enum lh_status
+        rows_status; /* of the nodes whose rows have come: told at the end, behind what */
+    struct lh_error rows_error; /* the caller finds out by the checksum */
     XXH3_state_t *hash;
     int table;     /* that is filled now */
     bool is_open;  /* the header has been read */
@@ -281,6 +284,13 @@ static enum lh_status take_items(struct lh_section_loader *loader, struct lh_err
     return status;
 }
 
+static void take_rows(struct lh_section_loader *loader)
+{
+    uint64_t bytes = loader->pos - loader->layout.at[LH_TABLE_ROWS];
+    if (loader->rows_status == LH_OK)
+        loader->rows_status = lh_graph_load_rows(&loader->graph, bytes, &loader->rows_error);
+}
+
 static enum lh_status check_end(struct lh_section_loader *loader, struct lh_error *error)
 {
     if (loader->buffered > 0)
@@ -309,6 +319,8 @@ enum lh_status lh_section_filled(struct lh_section_loader *loader, size_t len,
             status = open_section(loader, error);
     } else if (!is_padding && loader->table == LH__SECTION_ITEMS) {
         status = take_items(loader, error);
+    } else if (!is_padding && loader->table == LH_TABLE_ROWS) {
+        take_rows(loader);
     }
     if (status == LH_OK && loader->pos == loader->length)
         status = check_end(loader, error);
@@ -319,5 +331,9 @@ enum lh_status lh_section_finish(struct lh_section_loader *loader, uint32_t node
                                  struct lh_error *error)
 {
     assert(loader->pos == loader->length);
+    if (loader->rows_status != LH_OK) {
+        *error = loader->rows_error;
+        return loader->rows_status;
+    }
     return lh_graph_load_step(&loader->graph, nodes, is_done, error);
 }

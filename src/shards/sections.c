@@ -16,7 +16,7 @@
 #include <xxhash.h>
 
 #define SYNC_BYTES  (4u << 20)   /* of a section, behind which the file is synced */
-#define READ_BYTES  (512u << 10) /* read in one slice: a quarter of a millisecond from the cache */
+#define READ_BYTES  (256u << 10) /* read in one slice: a quarter of a millisecond from the cache */
 #define CHECK_NODES 1024u        /* checked and indexed in one slice */
 
 void lh__section_freeze(struct lh_part *part)

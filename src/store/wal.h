@@ -48,8 +48,6 @@ struct lh_wal_options {
     uint64_t seed;              /* of the segments' random seeds; 0: from the kernel */
 };
 
-#define LH_WAL_FOLDER "wal"
-
 struct lh_wal_metrics {
     struct lh_counter records;
     struct lh_counter bytes;  /* written */
