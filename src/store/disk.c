@@ -30,6 +30,20 @@ void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain)
     disk->calls->submit(disk, chain);
 }
 
+void lh_disk_op_opened(struct lh_disk_op *op, int file)
+{
+    for (; op != NULL; op = op->next)
+        op->file = file;
+}
+
+void lh_disk_op_stamp(const struct lh_disk_op *op, uint64_t modified_ns)
+{
+    uint8_t *at = (uint8_t *)op->into + op->offset;
+    assert(op->kind == LH_DISK_SET_ATTRIBUTE && op->offset + 8 <= op->len);
+    for (unsigned i = 0; i < 8; i++)
+        at[i] = (uint8_t)(modified_ns >> (8 * i));
+}
+
 bool lh_disk_run(struct lh_disk *disk, bool sleep)
 {
     return disk->calls->run(disk, sleep);

@@ -25,9 +25,11 @@ enum lh_disk_kind {
     LH_DISK_RENAME,        /* `path` to `to`, over what is there */
     LH_DISK_UNLINK,        /* `path`; one that is not there is no error */
     LH_DISK_SYNC_FOLDER,   /* the names in folder `path` */
-    LH_DISK_OPEN,          /* `path` as `how` says: gives `file`; never through a symbolic link */
+    LH_DISK_OPEN,          /* `path` as `how` says: gives `file`, to all behind it in its chain,
+                              too; never through a symbolic link */
     LH_DISK_READ,          /* up to `len` bytes at `offset` to `into`; `finished` says how many */
-    LH_DISK_SET_ATTRIBUTE, /* the file's attribute becomes `len` bytes */
+    LH_DISK_SET_ATTRIBUTE, /* the file's attribute becomes the `len` bytes of `into`, when its time
+                              was put into the 8 at `offset`: ns since 1970, little-endian */
     LH_DISK_SYNC_ALL, /* SYNC, with times and attribute; also of a folder that is open: its names */
     LH_DISK_MAKE_FOLDER,   /* `path` alone; -EEXIST when something is there */
     LH_DISK_REMOVE_FOLDER, /* `path`, which must be empty: -ENOTEMPTY */
@@ -48,7 +50,7 @@ struct lh_disk_op {
     enum lh_disk_kind kind;
     int file;
     const void *bytes;
-    void *into; /* READ */
+    void *into; /* READ, SET_ATTRIBUTE */
     size_t len;
     uint64_t offset;
     const char *path;
@@ -153,6 +155,10 @@ void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain);
  * `sleep`, waits for a completion or a wake when nothing has finished yet. A callback may submit:
  * that starts with the next run. True: an operation ended; a wake alone is not one. */
 bool lh_disk_run(struct lh_disk *disk, bool sleep);
+
+/* For disks: what an OPEN and a SET_ATTRIBUTE do to their operations. */
+void lh_disk_op_opened(struct lh_disk_op *op, int file);
+void lh_disk_op_stamp(const struct lh_disk_op *op, uint64_t modified_ns);
 
 /* Any thread: a sleeping or the next lh_disk_run returns. */
 void lh_disk_wake(struct lh_disk *disk);

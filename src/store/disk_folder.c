@@ -223,6 +223,11 @@ const char *lh_disk_effective(enum lh_disk_io io, char note[160])
 
 /* ---- calls that answer at once ---- */
 
+static uint64_t lh__disk_modified_ns(const struct stat *stat)
+{
+    return (uint64_t)stat->st_mtim.tv_sec * 1000000000u + (uint64_t)stat->st_mtim.tv_nsec;
+}
+
 int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path)
 {
     struct lh__disk_opened *grown;
@@ -246,6 +251,15 @@ int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path)
     }
     grown[folder->opened_count++] = (struct lh__disk_opened){copy, fd};
     return fd;
+}
+
+int lh__disk_stamp(const struct lh_disk_op *op)
+{
+    struct stat stat;
+    if (fstat(op->file, &stat) != 0)
+        return -errno;
+    lh_disk_op_stamp(op, lh__disk_modified_ns(&stat));
+    return 0;
 }
 
 int lh__disk_not_allocated(const struct lh_disk_op *op, int result)
@@ -342,8 +356,7 @@ int lh__disk_folder_describe(struct lh_disk *disk, int file, struct lh_disk_fact
     if (fstat(file, &stat) != 0)
         return -errno;
     facts->bytes = (uint64_t)stat.st_size;
-    facts->modified_ns =
-        (uint64_t)stat.st_mtim.tv_sec * 1000000000u + (uint64_t)stat.st_mtim.tv_nsec;
+    facts->modified_ns = lh__disk_modified_ns(&stat);
     facts->number = stat.st_ino;
     facts->is_file = S_ISREG(stat.st_mode);
     facts->is_folder = S_ISDIR(stat.st_mode);

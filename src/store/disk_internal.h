@@ -43,6 +43,15 @@ void lh__disk_folder_deinit(struct lh__disk_folder *folder);
 /* An open descriptor of the folder `path`, which stays the disk's; or -errno. */
 int lh__disk_folder_fd(struct lh__disk_folder *folder, const char *path);
 
+/* Does a chain: sets every `result`, calls no `done`. Any thread. */
+void lh__disk_do_chain(struct lh__disk_folder *folder, struct lh_disk_op *chain);
+
+/* Calls every `done` of a chain; returns how many. */
+uint32_t lh__disk_chain_done(struct lh_disk_op *chain);
+
+/* What SET_ATTRIBUTE puts into its bytes; 0 or -errno. */
+int lh__disk_stamp(const struct lh_disk_op *op);
+
 /* How OPEN opens: constants, since a ring reads them later. */
 const struct open_how *lh__disk_folder_how(const struct lh__disk_folder *folder,
                                            enum lh_disk_open how);

@@ -19,6 +19,7 @@
  * The ring is not bound to one thread (IORING_SETUP_SINGLE_ISSUER): a disk is opened and recovered
  * by one and then owned by another. */
 #include "store/disk_internal.h"
+#include "store/disk_workers.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -55,6 +56,7 @@ struct lh_disk_uring {
     struct lh_disk_op *first; /* chains that wait to be started */
     struct lh_disk_op *last;
     struct lh_disk_flight flights[RING_OPS];
+    struct lh__disk_workers workers;
     uint32_t free_flight; /* its index; RING_OPS: none */
     uint32_t in_flight;   /* operations */
     /* Of the submissions since the ring's queue was empty: which end their chain. */
@@ -148,7 +150,8 @@ static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op
                            (unsigned)lh_disk_uring_part(op), op->offset + op->finished);
         break;
     case LH_DISK_SET_ATTRIBUTE:
-        io_uring_prep_fsetxattr(sqe, op->file, LH__DISK_ATTRIBUTE, op->bytes, 0, (unsigned)op->len);
+        (void)lh__disk_stamp(op); /* fails as the operation will */
+        io_uring_prep_fsetxattr(sqe, op->file, LH__DISK_ATTRIBUTE, op->into, 0, (unsigned)op->len);
         break;
     case LH_DISK_SYNC_ALL:
         io_uring_prep_fsync(sqe, op->file, 0);
@@ -164,8 +167,23 @@ static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op
     }
 }
 
-/* Makes entries of a chain, up to the first operation that nothing may be linked to: anything but a
- * write, and a write that takes more than one entry. */
+/* Whether an operation may be linked to the one behind it: only a write, which breaks its link when
+ * it fails. An attribute is prepared after the file's last change. */
+static bool lh_disk_uring_links(const struct lh_disk_op *op)
+{
+    return op->kind == LH_DISK_WRITE && op->next->kind != LH_DISK_SET_ATTRIBUTE;
+}
+
+/* Whether the ring would take a chain in steps. */
+static bool lh_disk_uring_splits(const struct lh_disk_op *chain)
+{
+    while (chain->next != NULL && lh_disk_uring_links(chain))
+        chain = chain->next;
+    return chain->next != NULL;
+}
+
+/* Makes entries of a chain, up to the first operation that nothing may be linked to, or a write
+ * that takes more than one entry. */
 static void lh_disk_uring_start(struct lh_disk_uring *uring, struct lh_disk_op *op)
 {
     uint32_t slot = uring->free_flight;
@@ -177,7 +195,7 @@ static void lh_disk_uring_start(struct lh_disk_uring *uring, struct lh_disk_op *
     do {
         size_t len = op->kind == LH_DISK_WRITE ? lh_disk_uring_part(op) : 0;
         struct io_uring_sqe *sqe;
-        ends = op->next == NULL || op->kind != LH_DISK_WRITE || op->finished + len < op->len;
+        ends = op->next == NULL || !lh_disk_uring_links(op) || op->finished + len < op->len;
         sqe = lh_disk_uring_entry(uring, ends);
         lh_disk_uring_prepare(uring, op, sqe, len);
         io_uring_sqe_set_data(sqe, op);
@@ -216,6 +234,13 @@ static void lh_disk_uring_fill(struct lh_disk_uring *uring, bool sleep)
     while (uring->first != NULL) {
         struct lh_disk_op *chain = uring->first;
         uint32_t count = 0;
+        if (lh_disk_uring_splits(chain)) {
+            struct lh_disk_op *queued = chain->queued;
+            if (lh__disk_workers_take(&uring->workers, chain)) {
+                uring->first = queued;
+                continue;
+            }
+        }
         for (const struct lh_disk_op *op = chain; op != NULL; op = op->next)
             count++;
         if (uring->in_flight + count > RING_OPS)
@@ -275,7 +300,7 @@ static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct
     if (op->kind == LH_DISK_READ)
         return lh_disk_uring_have_read(op);
     if (op->kind == LH_DISK_OPEN && rc >= 0) {
-        op->file = rc;
+        lh_disk_op_opened(op, rc);
         op->result = 0;
     } else if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
         op->result = 0;
@@ -355,6 +380,7 @@ static bool lh_disk_uring_run(struct lh_disk *disk, bool sleep)
         lh_disk_uring_fill(uring, sleep);
         lh_disk_uring_enter(uring, sleep);
         ended = lh_disk_uring_reap(uring);
+        ended += lh__disk_workers_reap(&uring->workers); /* behind the wake that told of them */
     } while (sleep && ended == 0 && !uring->woken);
     return ended > 0;
 }
@@ -366,6 +392,7 @@ static void lh_disk_uring_destroy(struct lh_disk *disk)
 {
     struct lh_disk_uring *uring = (struct lh_disk_uring *)disk;
     assert(uring->first == NULL && uring->in_flight == 0);
+    lh__disk_workers_deinit(&uring->workers);
     while (uring->wakes_waiting > 0) {
         lh__disk_folder_wake(disk);
         lh_disk_uring_enter(uring, true);
@@ -463,6 +490,7 @@ struct lh_disk *lh__disk_uring_create(const struct lh__disk_folder *folder, char
     (void)io_uring_register_iowq_max_workers(&uring->ring, workers); /* older than 5.15: its own */
     uring->folder = *folder;
     uring->folder.disk.calls = &lh_disk_uring_calls;
+    lh__disk_workers_init(&uring->workers, &uring->folder);
     for (uint32_t i = 0; i < RING_OPS; i++)
         uring->flights[i].next_free = i + 1;
     return &uring->folder.disk;

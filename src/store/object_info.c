@@ -9,14 +9,13 @@
 #define TYPE_AT      25u
 #define DEFAULT_TYPE "application/octet-stream"
 
-size_t lh_object_attribute(const uint8_t hash[16], uint64_t modified_ns, const char *content_type,
+size_t lh_object_attribute(const uint8_t hash[16], const char *content_type,
                            uint8_t out[LH_OBJECT_ATTRIBUTE_BYTES_MAX])
 {
     size_t len = strcmp(content_type, DEFAULT_TYPE) == 0 ? 0 : strlen(content_type);
     out[0] = VERSION;
     memcpy(out + 1, hash, 16);
-    for (unsigned i = 0; i < 8; i++)
-        out[17 + i] = (uint8_t)(modified_ns >> (8 * i));
+    memset(out + LH_OBJECT_ATTRIBUTE_TIME_AT, 0, 8);
     memcpy(out + TYPE_AT, content_type, len);
     return TYPE_AT + len;
 }
@@ -29,7 +28,7 @@ static bool is_in_force(const struct lh_disk_facts *facts)
         facts->attribute[0] != VERSION)
         return false;
     for (unsigned i = 0; i < 8; i++)
-        modified_ns |= (uint64_t)facts->attribute[17 + i] << (8 * i);
+        modified_ns |= (uint64_t)facts->attribute[LH_OBJECT_ATTRIBUTE_TIME_AT + i] << (8 * i);
     return modified_ns == facts->modified_ns;
 }
 

@@ -31,8 +31,10 @@ struct lh_object_stat {
 #define LH_OBJECT_ATTRIBUTE_BYTES_MAX (25u + LH_CONTENT_TYPE_BYTES_MAX)
 _Static_assert(LH_OBJECT_ATTRIBUTE_BYTES_MAX <= LH_DISK_ATTRIBUTE_BYTES_MAX, "it is read whole");
 
-/* How long it is. */
-size_t lh_object_attribute(const uint8_t hash[16], uint64_t modified_ns, const char *content_type,
+#define LH_OBJECT_ATTRIBUTE_TIME_AT 17u
+
+/* How long it is; its time is left to whoever sets it. */
+size_t lh_object_attribute(const uint8_t hash[16], const char *content_type,
                            uint8_t out[LH_OBJECT_ATTRIBUTE_BYTES_MAX]);
 
 /* What a file says of its object. `info` may be NULL. */

@@ -14,22 +14,41 @@
 
 /* ---- operations ---- */
 
+static void note(struct lh_disk_op *op)
+{
+    struct lh__step *step = op->arg;
+    if (step->rc == 0)
+        step->rc = op->result;
+}
+
 static void step_done(struct lh_disk_op *op)
 {
     struct lh__step *step = op->arg;
+    note(op);
     step->objects->out--;
-    step->then(step, op->result);
+    step->then(step, step->rc);
+}
+
+void lh__object_chain(struct lh__step *step, struct lh_disk_op *ops, uint32_t count,
+                      void (*then)(struct lh__step *step, int rc))
+{
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_last = i + 1 == count;
+        ops[i].next = is_last ? NULL : &ops[i + 1];
+        ops[i].done = is_last ? step_done : note;
+        ops[i].arg = step;
+    }
+    step->rc = 0;
+    step->then = then;
+    step->objects->out++;
+    lh_disk_submit(step->objects->disk, ops);
 }
 
 void lh__object_step(struct lh__step *step, struct lh_disk_op op,
                      void (*then)(struct lh__step *step, int rc))
 {
     step->op = op;
-    step->op.done = step_done;
-    step->op.arg = step;
-    step->then = then;
-    step->objects->out++;
-    lh_disk_submit(step->objects->disk, &step->op);
+    lh__object_chain(step, &step->op, 1, then);
 }
 
 enum lh_status lh__object_fail(struct lh_error *error, int rc, const char *doing, struct lh_str key)
@@ -282,8 +301,11 @@ static int probe(struct lh_objects *objects, bool *folds_case)
     *folds_case = rc == 0;
     if (rc == 0)
         lh_disk_close(disk, other);
-    rc = do_op(disk, (struct lh_disk_op){
-                         .kind = LH_DISK_SET_ATTRIBUTE, .file = file, .bytes = "1", .len = 1});
+    uint8_t attribute[8];
+    rc = do_op(disk, (struct lh_disk_op){.kind = LH_DISK_SET_ATTRIBUTE,
+                                         .file = file,
+                                         .into = attribute,
+                                         .len = sizeof attribute});
     objects->has_attributes = rc == 0;
     lh_disk_close(disk, file);
     if (rc != 0 && rc != -EOPNOTSUPP)

@@ -1,6 +1,6 @@
 /* Folders whose names change, and the group commit of their syncs. Runs on the store's thread.
  *
- * A change is durable when its folder was synced after it. One sync at a time runs for a folder;
+ * A change is durable when its folder was synced after it. A few syncs at a time run for a folder;
  * what changes meanwhile waits for the next, which is one for all that have come by then.
  *
  * Operations under way happen at one moment and are known of at another, and in another order: so
@@ -42,7 +42,7 @@ struct lh__folder *lh__folder_ref(struct lh_objects *objects, struct lh_str path
         if (folder == NULL)
             return NULL;
         struct lh__folder **bucket = bucket_of(objects, path);
-        folder->step.objects = objects;
+        folder->objects = objects;
         folder->file = -1;
         folder->len = path.len;
         memcpy(folder->path, path.ptr, path.len);
@@ -56,7 +56,7 @@ struct lh__folder *lh__folder_ref(struct lh_objects *objects, struct lh_str path
 static void close_file(struct lh__folder *folder)
 {
     if (folder->file >= 0)
-        lh_disk_close(folder->step.objects->disk, folder->file);
+        lh_disk_close(folder->objects->disk, folder->file);
     folder->file = -1;
 }
 
@@ -64,7 +64,7 @@ void lh__folder_unref(struct lh_objects *objects, struct lh__folder *folder)
 {
     assert(folder->refs > 0);
     folder->refs--;
-    bool is_needed = folder->refs > 0 || folder->is_busy || folder->waiters != NULL ||
+    bool is_needed = folder->refs > 0 || folder->syncs_busy > 0 || folder->waiters != NULL ||
                      folder->changes > folder->synced;
     if (is_needed)
         return;
@@ -84,7 +84,7 @@ void lh__folder_changed(struct lh__folder *folder)
 static void forget_file(struct lh__folder *folder)
 {
     folder->removals++;
-    if (folder->is_busy)
+    if (folder->syncs_busy > 0)
         folder->is_stale = true;
     else
         close_file(folder);
@@ -107,34 +107,25 @@ void lh__folder_remove_ended(struct lh__folder *folder, bool is_gone, uint64_t c
 
 void lh__folder_give_file(struct lh__folder *folder, int file, uint64_t removals)
 {
-    if (folder->file < 0 && !folder->is_busy && folder->removing == 0 &&
+    if (folder->file < 0 && folder->syncs_busy == 0 && folder->removing == 0 &&
         folder->removals == removals)
         folder->file = file;
     else
-        lh_disk_close(folder->step.objects->disk, file);
+        lh_disk_close(folder->objects->disk, file);
 }
 
 /* ---- syncs ---- */
 
 static void start(struct lh__folder *folder);
 
-static void synced(struct lh__step *step, int rc)
+/* Takes those whose changes are durable, or not to be had, off the list. */
+static struct lh__wait *take_waiters(struct lh__folder *folder, uint64_t changes)
 {
-    struct lh__folder *folder =
-        (struct lh__folder *)((char *)step - offsetof(struct lh__folder, step));
     struct lh__wait *over = NULL;
     struct lh__wait **over_end = &over;
-    folder->is_busy = false;
-    folder->refs++;
-    /* After an error this descriptor says nothing any more about what is on the disk. */
-    if (folder->is_stale || folder->removing > 0 || rc != 0)
-        close_file(folder);
-    folder->is_stale = false;
-    if (rc == 0 && folder->synced < folder->syncing)
-        folder->synced = folder->syncing;
     for (struct lh__wait **at = &folder->waiters; *at != NULL;) {
         struct lh__wait *wait = *at;
-        if (wait->change > folder->syncing) {
+        if (wait->change > changes) {
             at = &wait->next;
             continue;
         }
@@ -143,8 +134,31 @@ static void synced(struct lh__step *step, int rc)
         *over_end = wait;
         over_end = &wait->next;
     }
-    if (folder->waiters != NULL)
-        start(folder);
+    return over;
+}
+
+static void synced(struct lh__step *step, int rc)
+{
+    struct lh__sync *sync = (struct lh__sync *)step;
+    struct lh__folder *folder = sync->folder;
+    sync->folder = NULL;
+    folder->syncs_busy--;
+    folder->refs++;
+    /* An error is told once: what others say that had the same descriptor then says nothing. */
+    if (folder->failure == 0)
+        folder->failure = rc;
+    rc = folder->failure;
+    folder->is_stale |= folder->removing > 0 || rc != 0;
+    if (folder->syncs_busy == 0) {
+        if (folder->is_stale)
+            close_file(folder);
+        folder->is_stale = false;
+        folder->failure = 0;
+    }
+    if (rc == 0 && folder->synced < sync->changes)
+        folder->synced = sync->changes;
+    struct lh__wait *over = take_waiters(folder, sync->changes);
+    start(folder);
     while (over != NULL) {
         struct lh__wait *wait = over;
         over = wait->next;
@@ -153,52 +167,74 @@ static void synced(struct lh__step *step, int rc)
     lh__folder_unref(step->objects, folder);
 }
 
-static void sync_opened(struct lh__folder *folder)
+static void sync_opened(struct lh__sync *sync)
 {
-    folder->step.objects->folder_syncs++;
-    lh__object_step(&folder->step,
-                    (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = folder->file}, synced);
+    sync->step.objects->folder_syncs++;
+    lh__object_step(&sync->step,
+                    (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = sync->folder->file},
+                    synced);
 }
 
 static void opened(struct lh__step *step, int rc)
 {
-    struct lh__folder *folder =
-        (struct lh__folder *)((char *)step - offsetof(struct lh__folder, step));
+    struct lh__sync *sync = (struct lh__sync *)step;
     if (rc == -ENOENT || rc == -ENOTDIR) {
         synced(step, 0); /* it has been removed: that is a change of the folder above */
     } else if (rc != 0) {
         synced(step, rc);
     } else {
-        assert(folder->file < 0);
-        folder->file = step->op.file;
-        sync_opened(folder);
+        assert(sync->folder->file < 0);
+        sync->folder->file = step->op.file;
+        sync_opened(sync);
     }
+}
+
+/* Whether someone waits for a change that no sync under way takes with it. */
+static bool is_sync_wanted(const struct lh__folder *folder)
+{
+    const struct lh__wait *wait = folder->waiters;
+    while (wait != NULL && folder->syncs_busy > 0 && wait->change <= folder->syncing)
+        wait = wait->next;
+    return wait != NULL;
+}
+
+/* Beside another: only where the folder is open, and is the one that has the name. */
+static bool may_sync(const struct lh__folder *folder)
+{
+    return folder->syncs_busy == 0 ||
+           (folder->syncs_busy < LH__FOLDER_SYNCS_MAX && folder->file >= 0 && !folder->is_stale &&
+            folder->removing == 0);
 }
 
 static void start(struct lh__folder *folder)
 {
-    folder->is_busy = true;
-    folder->syncing = folder->changes;
+    struct lh__sync *sync = folder->syncs;
+    if (!is_sync_wanted(folder) || !may_sync(folder))
+        return;
+    while (sync->folder != NULL)
+        sync++;
+    sync->step.objects = folder->objects;
+    sync->folder = folder;
+    sync->changes = folder->syncing = folder->changes;
+    folder->syncs_busy++;
     if (folder->file >= 0)
-        sync_opened(folder);
+        sync_opened(sync);
     else
-        lh__object_step(&folder->step,
+        lh__object_step(&sync->step,
                         (struct lh_disk_op){
                             .kind = LH_DISK_OPEN, .path = folder->path, .how = LH_DISK_OPEN_FOLDER},
                         opened);
 }
 
-void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, struct lh__wait *wait)
+void lh__folder_sync(struct lh__folder *folder, struct lh__wait *wait)
 {
     struct lh__wait **end = &folder->waiters;
-    (void)objects;
     wait->change = folder->changes;
     wait->next = NULL;
     while (*end != NULL)
         end = &(*end)->next;
     *end = wait;
-    if (!folder->is_busy)
-        start(folder);
+    start(folder);
 }
 
 static void go_up(struct lh__settle *up);
@@ -225,7 +261,7 @@ static void go_up(struct lh__settle *up)
             continue;
         up->wait.done = one_synced;
         up->wait.arg = up;
-        lh__folder_sync(up->objects, folder, &up->wait);
+        lh__folder_sync(folder, &up->wait);
         return;
     }
     up->done(up, 0);

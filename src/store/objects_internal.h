@@ -9,17 +9,24 @@
 
 #define LH__LOCK_BUCKETS   256u
 #define LH__FOLDER_BUCKETS 256u
-#define LH__TRIES_MAX      16u /* of a put whose folders others remove: each time one got further */
+/* Syncs of one folder at once. A journal's commit that is under way does not take what comes behind
+ * its start: whoever waits for its end to begin the next sync waits for two. */
+#define LH__FOLDER_SYNCS_MAX 4u
+#define LH__TRIES_MAX        16u /* of a put whose folders others remove: each time one got further */
 
-/* One disk operation at a time of a call, and what it goes on with. */
+/* One disk operation, or one chain of them, at a time of a call, and what it goes on with. */
 struct lh__step {
     struct lh_objects *objects;
     struct lh_disk_op op;
+    int rc; /* of what has ended so far */
     void (*then)(struct lh__step *step, int rc);
 };
 
 void lh__object_step(struct lh__step *step, struct lh_disk_op op,
                      void (*then)(struct lh__step *step, int rc));
+/* The same for operations that are the caller's; `rc` is the first that is not 0. */
+void lh__object_chain(struct lh__step *step, struct lh_disk_op *ops, uint32_t count,
+                      void (*then)(struct lh__step *step, int rc));
 
 /* The right to change which file is a key's: held or waited for, first come first served. Whoever
  * holds a key's may ask for that of a folder on its way, never the other way round. */
@@ -44,20 +51,28 @@ struct lh__wait {
     void *arg;
 };
 
+struct lh__sync {
+    struct lh__step step;
+    struct lh__folder *folder; /* NULL: not under way */
+    uint64_t changes;          /* the last that it takes with it */
+};
+
 /* A folder in which names change. It exists while someone uses it or has a change to be synced. */
 struct lh__folder {
     struct lh__folder *next; /* of its bucket */
-    struct lh__step step;    /* its sync */
+    struct lh_objects *objects;
+    struct lh__sync syncs[LH__FOLDER_SYNCS_MAX];
+    uint32_t syncs_busy;
     uint32_t refs;
     int file; /* open, or -1 */
     uint64_t changes;
     uint64_t synced;   /* of `changes` */
-    uint64_t syncing;  /* what the sync under way takes with it */
+    uint64_t syncing;  /* of those, what syncs under way take with them */
     uint32_t naming;   /* operations under way that make or remove a folder in it */
     uint32_t removing; /* those that remove this one */
     uint64_t removals; /* how often one of those began or ended */
-    bool is_busy;      /* a sync is under way */
-    bool is_stale;     /* while it was: `file` may be of a folder that has gone */
+    bool is_stale;     /* while a sync was under way: `file` is not to be used again */
+    int failure;       /* of a sync, until those that were under way with it have ended */
     struct lh__wait *waiters;
     size_t len;
     char path[];
@@ -77,7 +92,7 @@ void lh__folder_remove_ended(struct lh__folder *folder, bool is_gone, uint64_t c
 /* An open descriptor of it, asked for when `removals` was what it is: kept, or closed. */
 void lh__folder_give_file(struct lh__folder *folder, int file, uint64_t removals);
 /* Group commit: one sync for all that wait when it starts. */
-void lh__folder_sync(struct lh_objects *objects, struct lh__folder *folder, struct lh__wait *wait);
+void lh__folder_sync(struct lh__folder *folder, struct lh__wait *wait);
 
 /* Makes durable what has changed in the folder of a path and in those above it: whoever waits for a
  * name must also wait for those of its folders, whoever made or removed them. */

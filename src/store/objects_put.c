@@ -1,9 +1,9 @@
 /* Putting an object. Runs on the store's thread.
  *
- * The bytes go to a file of %tmp, which is synced with its attribute before it is named; then, with
- * the key's lock: its folders, the conditions, the rename. Then the folders are synced, and the put
- * is over. Whatever fails before the rename leaves nothing but, at worst, a file of %tmp after a
- * crash, which goes at the next start. */
+ * The bytes go to a file of %tmp. With the last of them, and with the key's lock: its folders, the
+ * conditions, and then one chain that writes what is left, sets the attribute, syncs the file, and
+ * names it. Then the folders are synced, and the put is over. Whatever fails before the rename
+ * leaves nothing but, at worst, a file of %tmp after a crash, which goes at the next start. */
 #include "store/objects_internal.h"
 
 #include <assert.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define ALLOCATE_BYTES_MIN (1u << 20) /* below, one write allocates as well */
+#define CHAIN_OPS_MAX      6u         /* open, allocate, write, attribute, sync, rename */
 
 struct lh__put {
     struct lh__step step;
@@ -23,11 +24,14 @@ struct lh__put {
     struct lh__way way;
     struct lh__prune prune;
     struct lh__settle up;
+    struct lh_disk_op ops[CHAIN_OPS_MAX];
+    uint32_t op_count;
     XXH3_state_t *hash;
     int file;
     uint64_t bytes;
     uint32_t tries;
     bool has_temp;
+    bool is_synced; /* all of it is on the disk, and wants its name only */
     bool is_locked;
     bool is_aside; /* the name that it gets */
     bool has_way;  /* folders may have been made for it */
@@ -61,16 +65,20 @@ static void pruned(struct lh__prune *prune)
     end(prune->arg);
 }
 
-static void temp_removed(struct lh__step *step, int rc)
+static void remove_folders(struct lh__put *own)
 {
-    struct lh__put *own = put_of(step);
-    (void)rc; /* it goes at the next start */
     if (!own->has_way) {
         end(own);
         return;
     }
     own->prune = (struct lh__prune){.step.objects = own->objects, .done = pruned, .arg = own};
     lh__object_prune(&own->prune, lh_str_of(own->path));
+}
+
+static void temp_removed(struct lh__step *step, int rc)
+{
+    (void)rc; /* it goes at the next start */
+    remove_folders(put_of(step));
 }
 
 /* Leaves nothing; `put->error` says why. */
@@ -83,7 +91,7 @@ static void give_up(struct lh__put *own)
         lh_disk_close(own->objects->disk, own->file);
     own->file = -1;
     if (!own->has_temp) {
-        end(own);
+        remove_folders(own);
         return;
     }
     lh__object_step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->temp},
@@ -158,14 +166,105 @@ static void renamed(struct lh__step *step, int rc)
     }
 }
 
+static struct lh_disk_op renaming(const struct lh__put *own)
+{
+    return (struct lh_disk_op){
+        .kind = LH_DISK_RENAME, .path = own->temp, .to = own->is_aside ? own->aside : own->path};
+}
+
 static void rename_temp(struct lh__put *own)
 {
-    lh__object_step(&own->step,
-                    (struct lh_disk_op){.kind = LH_DISK_RENAME,
-                                        .path = own->temp,
-                                        .to = own->is_aside ? own->aside : own->path},
-                    renamed);
+    lh__object_step(&own->step, renaming(own), renamed);
 }
+
+/* ---- bytes ---- */
+
+static struct lh_disk_op *add_op(struct lh__put *own, enum lh_disk_kind kind)
+{
+    assert(own->op_count < CHAIN_OPS_MAX);
+    struct lh_disk_op *op = &own->ops[own->op_count++];
+    *op = (struct lh_disk_op){.kind = kind, .file = own->file};
+    return op;
+}
+
+static void add_write(struct lh__put *own)
+{
+    struct lh_object_put *put = own->put;
+    if (own->file < 0) {
+        struct lh_disk_op *open = add_op(own, LH_DISK_OPEN);
+        open->path = own->temp;
+        open->how = LH_DISK_OPEN_NEW;
+        if (put->length != LH_OBJECT_LENGTH_UNKNOWN && put->length >= ALLOCATE_BYTES_MIN)
+            add_op(own, LH_DISK_ALLOCATE)->len = put->length;
+    }
+    if (put->piece.len > 0) {
+        struct lh_disk_op *write = add_op(own, LH_DISK_WRITE);
+        write->bytes = put->piece.ptr;
+        write->len = put->piece.len;
+        write->offset = own->bytes;
+    }
+}
+
+/* The attribute names the file's time, which nothing changes any more. */
+static void add_attribute(struct lh__put *own)
+{
+    XXH128_canonical_t hash;
+    struct lh_disk_op *set = add_op(own, LH_DISK_SET_ATTRIBUTE);
+    XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
+    set->into = own->attribute;
+    set->len = lh_object_attribute(hash.digest, own->put->info.content_type, own->attribute);
+    set->offset = LH_OBJECT_ATTRIBUTE_TIME_AT;
+}
+
+static void chain_ended(struct lh__step *step, int rc)
+{
+    static const char *const doing[LH_DISK_KINDS] = {[LH_DISK_OPEN] = "making a file for",
+                                                     [LH_DISK_ALLOCATE] = "making room for",
+                                                     [LH_DISK_WRITE] = "writing",
+                                                     [LH_DISK_SET_ATTRIBUTE] = "describing",
+                                                     [LH_DISK_SYNC_ALL] = "syncing"};
+    struct lh__put *own = put_of(step);
+    const struct lh_disk_op *op = own->ops;
+    if (op->kind == LH_DISK_OPEN && op->result == 0) {
+        own->file = op->file;
+        own->has_temp = true;
+    }
+    while (rc != 0 && op->result == 0)
+        op++;
+    own->is_synced = own->put->is_last && (rc == 0 || op->kind == LH_DISK_RENAME);
+    if (own->is_synced) {
+        renamed(step, rc);
+    } else if (rc != 0) {
+        fail(own, rc, doing[op->kind]);
+    } else {
+        own->bytes += own->put->piece.len;
+        own->put->done(own->put);
+    }
+}
+
+static void write_piece(struct lh__put *own)
+{
+    own->op_count = 0;
+    add_write(own);
+    if (own->op_count == 0) /* an empty piece */
+        own->put->done(own->put);
+    else
+        lh__object_chain(&own->step, own->ops, own->op_count, chain_ended);
+}
+
+/* With its lock, its folders, and its conditions met. */
+static void write_last(struct lh__put *own)
+{
+    own->op_count = 0;
+    add_write(own);
+    if (own->objects->has_attributes)
+        add_attribute(own);
+    add_op(own, LH_DISK_SYNC_ALL);
+    *add_op(own, LH_DISK_RENAME) = renaming(own);
+    lh__object_chain(&own->step, own->ops, own->op_count, chain_ended);
+}
+
+/* ---- the last piece: conditions, folders ---- */
 
 static bool meets_conditions(struct lh__put *own, const char *etag)
 {
@@ -219,13 +318,21 @@ static void look(struct lh__put *own, void (*done)(struct lh__find *find, int rc
     lh__object_find(&own->find);
 }
 
+static void go_on(struct lh__put *own)
+{
+    if (own->is_synced)
+        rename_temp(own);
+    else
+        write_last(own);
+}
+
 static void replaced_found(struct lh__find *find, int rc)
 {
     struct lh__put *own = find->arg;
     if (!may_go_on(own, find, rc))
         return;
     own->is_aside = rc == 0 && find->is_aside;
-    rename_temp(own);
+    go_on(own);
 }
 
 static void way_found(struct lh__way *way, int rc)
@@ -238,7 +345,7 @@ static void way_found(struct lh__way *way, int rc)
     } else if (has_conditions(own->put) || lh__object_may_be_aside(own->objects, own->put->key)) {
         look(own, replaced_found);
     } else {
-        rename_temp(own);
+        go_on(own);
     }
 }
 
@@ -262,134 +369,31 @@ static void locked(struct lh__lock *lock)
     walk_way(own);
 }
 
-/* ---- bytes ---- */
-
-static void bytes_synced(struct lh__step *step, int rc)
+static void take_piece(struct lh__put *own)
 {
-    struct lh__put *own = put_of(step);
-    if (rc != 0) {
-        fail(own, rc, "syncing");
+    struct lh_object_put *put = own->put;
+    uint64_t bytes = own->bytes + put->piece.len;
+    if (own->objects->has_attributes)
+        XXH3_128bits_update(own->hash, put->piece.ptr, put->piece.len);
+    if (!put->is_last) {
+        write_piece(own);
+        return;
+    }
+    if (put->length != LH_OBJECT_LENGTH_UNKNOWN && bytes != put->length) {
+        lh_error_set(&put->error, LH_BAD_REQUEST,
+                     "the body has %" PRIu64 " bytes, %" PRIu64 " were announced", bytes,
+                     put->length);
+        give_up(own);
         return;
     }
     own->lock = (struct lh__lock){.path = lh_str_of(own->path), .granted = locked, .arg = own};
     lh__object_lock(own->objects, &own->lock);
 }
 
-static void attribute_set(struct lh__step *step, int rc)
-{
-    struct lh__put *own = put_of(step);
-    if (rc != 0)
-        fail(own, rc, "describing");
-    else
-        lh__object_step(step, (struct lh_disk_op){.kind = LH_DISK_SYNC_ALL, .file = own->file},
-                        bytes_synced);
-}
-
-/* All bytes are written. The attribute names the file's time, which nothing changes any more. */
-static void finish(struct lh__put *own)
-{
-    struct lh_object_put *put = own->put;
-    struct lh_disk_facts facts;
-    XXH128_canonical_t hash;
-    if (put->length != LH_OBJECT_LENGTH_UNKNOWN && own->bytes != put->length) {
-        lh_error_set(&put->error, LH_BAD_REQUEST,
-                     "the body has %" PRIu64 " bytes, %" PRIu64 " were announced", own->bytes,
-                     put->length);
-        give_up(own);
-        return;
-    }
-    if (!own->objects->has_attributes) {
-        attribute_set(&own->step, 0);
-        return;
-    }
-    int rc = lh_disk_describe(own->objects->disk, own->file, &facts);
-    if (rc != 0) {
-        fail(own, rc, "describing");
-        return;
-    }
-    XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
-    size_t len =
-        lh_object_attribute(hash.digest, facts.modified_ns, put->info.content_type, own->attribute);
-    lh__object_step(
-        &own->step,
-        (struct lh_disk_op){
-            .kind = LH_DISK_SET_ATTRIBUTE, .file = own->file, .bytes = own->attribute, .len = len},
-        attribute_set);
-}
-
-static void written(struct lh__step *step, int rc)
-{
-    struct lh__put *own = put_of(step);
-    if (rc != 0) {
-        fail(own, rc, "writing");
-        return;
-    }
-    own->bytes += own->put->piece.len;
-    if (own->put->is_last)
-        finish(own);
-    else
-        own->put->done(own->put);
-}
-
-static void write_piece(struct lh__put *own)
-{
-    struct lh_str piece = own->put->piece;
-    if (piece.len == 0) {
-        written(&own->step, 0);
-        return;
-    }
-    if (own->objects->has_attributes)
-        XXH3_128bits_update(own->hash, piece.ptr, piece.len);
-    lh__object_step(&own->step,
-                    (struct lh_disk_op){.kind = LH_DISK_WRITE,
-                                        .file = own->file,
-                                        .bytes = piece.ptr,
-                                        .len = piece.len,
-                                        .offset = own->bytes},
-                    written);
-}
-
-static void allocated(struct lh__step *step, int rc)
-{
-    struct lh__put *own = put_of(step);
-    if (rc != 0)
-        fail(own, rc, "making room for");
-    else
-        write_piece(own);
-}
-
-static void temp_opened(struct lh__step *step, int rc)
-{
-    struct lh__put *own = put_of(step);
-    uint64_t length = own->put->length;
-    if (rc != 0) {
-        fail(own, rc, "making a file for");
-        return;
-    }
-    own->has_temp = true;
-    own->file = step->op.file;
-    if (length == LH_OBJECT_LENGTH_UNKNOWN || length < ALLOCATE_BYTES_MIN)
-        write_piece(own);
-    else
-        lh__object_step(
-            step, (struct lh_disk_op){.kind = LH_DISK_ALLOCATE, .file = own->file, .len = length},
-            allocated);
-}
-
-static void open_temp(struct lh__put *own)
-{
-    snprintf(own->temp, sizeof own->temp, "%s/%" PRIu64, LH_OBJECT_TEMP_FOLDER,
-             own->objects->next_temp++);
-    lh__object_step(
-        &own->step,
-        (struct lh_disk_op){.kind = LH_DISK_OPEN, .path = own->temp, .how = LH_DISK_OPEN_NEW},
-        temp_opened);
-}
-
 static void first_found(struct lh__find *find, int rc)
 {
     if (may_go_on(find->arg, find, rc))
-        open_temp(find->arg);
+        take_piece(find->arg);
 }
 
 static struct lh__put *create(struct lh_objects *objects, struct lh_object_put *put)
@@ -401,6 +405,8 @@ static struct lh__put *create(struct lh_objects *objects, struct lh_object_put *
     own->objects = own->step.objects = objects;
     own->put = put;
     own->file = -1;
+    snprintf(own->temp, sizeof own->temp, "%s/%" PRIu64, LH_OBJECT_TEMP_FOLDER,
+             objects->next_temp++);
     own->hash = XXH3_createState();
     if (own->hash == NULL) {
         free(own);
@@ -416,7 +422,7 @@ static struct lh__put *create(struct lh_objects *objects, struct lh_object_put *
 void lh_object_put(struct lh_objects *objects, struct lh_object_put *put)
 {
     if (put->own != NULL) {
-        write_piece(put->own);
+        take_piece(put->own);
         return;
     }
     put->error = (struct lh_error){.status = LH_OK};
@@ -431,5 +437,5 @@ void lh_object_put(struct lh_objects *objects, struct lh_object_put *put)
     if (has_conditions(put))
         look(put->own, first_found);
     else
-        open_temp(put->own);
+        take_piece(put->own);
 }

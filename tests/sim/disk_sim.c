@@ -208,7 +208,8 @@ static int sim_do_file(struct lh_sim_disk *sim, struct lh_disk_op *op, int fault
         return fault;
     if (op->kind == LH_DISK_ALLOCATE)
         return sim_allocate(sim, file, op);
-    lh_sim_file_set_attribute(file, op->bytes, op->len);
+    lh_disk_op_stamp(op, file->modified_ns);
+    lh_sim_file_set_attribute(file, op->into, op->len);
     return 0;
 }
 
@@ -232,7 +233,7 @@ static int sim_do_open(struct lh_sim_disk *sim, struct lh_disk_op *op)
         return rc;
     if (handle.file == 0 && !handle.is_folder)
         handle.file = name->file;
-    op->file = sim_add_handle(sim, handle);
+    lh_disk_op_opened(op, sim_add_handle(sim, handle));
     return 0;
 }
 
