@@ -4,9 +4,11 @@
  * Only a write is linked to what is behind it. Of all the operations here the kernel breaks a link
  * for a write alone, when it fails or is short; behind a sync, an allocation, a rename or an unlink
  * that failed it goes on (seen on 6.18), and a rename would put a file in place that was never
- * synced. So what is behind one of those is submitted when its result is known and good, and a
- * group commit, a write and its sync, is one submission. What the kernel cancelled behind a short
- * write is submitted again with the rest of the write, once all completions are here. Linked
+ * synced. So a group commit, a write and its sync, is one submission, and a chain that would come
+ * apart goes to a thread that does all of it (disk_workers.h): the kernel has threads for these
+ * operations, too, but hands over and back each of them. Where no thread can be had, what is behind
+ * one of them is submitted when its result is known and good. What the kernel cancelled behind a
+ * short write is submitted again with the rest of the write, once all completions are here. Linked
  * entries are always one submission, because links end with it.
  *
  * Waking: a read of an eventfd is outstanding in the ring whenever the disk sleeps.

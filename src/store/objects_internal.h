@@ -9,10 +9,11 @@
 
 #define LH__LOCK_BUCKETS   256u
 #define LH__FOLDER_BUCKETS 256u
+#define LH__TRIES_MAX      16u /* of a put whose folders others remove: each time one got further */
+
 /* Syncs of one folder at once. A journal's commit that is under way does not take what comes behind
  * its start: whoever waits for its end to begin the next sync waits for two. */
 #define LH__FOLDER_SYNCS_MAX 4u
-#define LH__TRIES_MAX        16u /* of a put whose folders others remove: each time one got further */
 
 /* One disk operation, or one chain of them, at a time of a call, and what it goes on with. */
 struct lh__step {

@@ -80,8 +80,7 @@ def test_copies_lie_in_the_servers_own_store_without_a_socket(own, tmp_path):
         assert logged(server, "storaged peer")[0]["by"] == "messages"
         wait_ready(server)
         make(server, "words", rows)
-        wait_until(lambda: idle(server))
-        assert keys(server) == [KEY.format("words")]
+        wait_until(lambda: keys(server) == [KEY.format("words")] and idle(server))
         copy = tmp_path / "root" / KEY.format("words")
         assert read(copy) == read(tmp_path / "here" / KEY.format("words"))
         assert server.metric("lakehouse_objects_put_total") == 1

@@ -1,5 +1,5 @@
 /* store/disk: what all three disks promise, io_uring, blocking and simulated: each test runs on
- * each of them. */
+ * each of them, and those of chains on an io_uring that gets no threads, too. */
 #include "disk_help.h"
 
 #include "seed.h"
@@ -16,6 +16,21 @@ struct bench {
     struct lh_disk *disk;
     char root[64]; /* empty: simulated */
 };
+
+/* ---- threads, of which there may be none ---- */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg);
+
+static bool has_no_threads;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg)
+{
+    return has_no_threads ? EAGAIN : __real_pthread_create(thread, attr, run, arg);
+}
 
 static int set_up(void **state)
 {
@@ -47,7 +62,14 @@ static int tear_down(void **state)
     if (bench->root[0] != '\0')
         disk_root_remove(bench->root);
     free(bench);
+    has_no_threads = false;
     return 0;
+}
+
+static int set_up_without_threads(void **state)
+{
+    has_no_threads = true;
+    return set_up(state);
 }
 
 /* The disk of a test; a kernel without io_uring has only two. */
@@ -105,6 +127,98 @@ static void a_file_is_replaced_by_one_chain(void **state)
     assert_false(disk_has(disk, "_vectors/a.tmp"));
     assert_int_equal(disk_do_one(disk, disk_sync_folder(".")), 0);
     assert_int_equal(disk_do_one(disk, disk_sync_folder("_vectors")), 0);
+}
+
+/* The chain that puts an object: what is behind the OPEN is done with the file that it gives. */
+struct making {
+    struct lh_disk_op ops[6];
+    uint8_t attribute[16];
+    char temp[16];
+    char name[32];
+    unsigned ended;
+};
+
+static void making_ended(struct lh_disk_op *op)
+{
+    struct making *making = op->arg;
+    assert_ptr_equal(op, &making->ops[making->ended++]);
+}
+
+static void make_by_one_chain(struct lh_disk *disk, struct making *making, unsigned number)
+{
+    snprintf(making->temp, sizeof making->temp, "%u.tmp", number);
+    snprintf(making->name, sizeof making->name, "made/%u", number);
+    memcpy(making->attribute, "1234........abcd", 16);
+    memcpy(making->ops,
+           (struct lh_disk_op[]){
+               {.kind = LH_DISK_OPEN, .path = making->temp, .how = LH_DISK_OPEN_NEW},
+               disk_allocate(-1, 6, 0),
+               disk_write(-1, making->name, 6, 0),
+               {.kind = LH_DISK_SET_ATTRIBUTE, .into = making->attribute, .len = 16, .offset = 4},
+               {.kind = LH_DISK_SYNC_ALL, .file = -1},
+               disk_rename(making->temp, making->name),
+           },
+           sizeof making->ops);
+    for (unsigned i = 0; i < 6; i++) {
+        making->ops[i].next = i < 5 ? &making->ops[i + 1] : NULL;
+        making->ops[i].done = making_ended;
+        making->ops[i].arg = making;
+    }
+    lh_disk_submit(disk, making->ops);
+}
+
+static void check_made(struct lh_disk *disk, const struct making *making)
+{
+    struct lh_disk_facts facts;
+    uint64_t modified_ns = 0;
+    char text[16];
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(making->ops[i].result, 0);
+    assert_int_equal(lh_disk_describe(disk, making->ops[0].file, &facts), 0);
+    assert_int_equal(facts.bytes, 6);
+    assert_int_equal(facts.attribute_len, 16);
+    assert_memory_equal(facts.attribute, "1234", 4);
+    assert_memory_equal(facts.attribute + 12, "abcd", 4);
+    for (unsigned i = 0; i < 8; i++)
+        modified_ns |= (uint64_t)facts.attribute[4 + i] << (8 * i);
+    assert_int_equal(modified_ns, facts.modified_ns);
+    lh_disk_close(disk, making->ops[0].file);
+    assert_true(disk_read_text(disk, making->name, text, sizeof text));
+    assert_memory_equal(text, making->name, 6);
+    assert_false(disk_has(disk, making->temp));
+}
+
+/* More at once than there are threads that do chains, and some that fail. */
+static void files_are_made_by_one_chain_each(void **state)
+{
+    enum { FILES = 300, FOLDER_AT = 150 };
+    struct lh_disk *disk = disk_of(state);
+    struct making *makings = calloc(FILES, sizeof *makings);
+    unsigned ended = 0;
+    assert_non_null(makings);
+    assert_int_equal(lh_disk_make_folder(disk, "made"), 0);
+    for (unsigned n = 0; n < FILES; n++) {
+        if (n == FOLDER_AT) /* it takes a name, and the rename fails */
+            assert_int_equal(lh_disk_make_folder(disk, "made/150"), 0);
+        make_by_one_chain(disk, &makings[n], n);
+    }
+    while (ended < FILES * 6) {
+        lh_disk_run(disk, true);
+        ended = 0;
+        for (unsigned n = 0; n < FILES; n++)
+            ended += makings[n].ended;
+    }
+    for (unsigned n = 0; n < FILES; n++) {
+        if (n != FOLDER_AT) {
+            check_made(disk, &makings[n]);
+            continue;
+        }
+        assert_int_equal(makings[n].ops[4].result, 0);
+        assert_int_equal(makings[n].ops[5].result, -EISDIR);
+        assert_true(disk_has(disk, makings[n].temp));
+        lh_disk_close(disk, makings[n].ops[0].file);
+    }
+    free(makings);
 }
 
 static void a_failure_cancels_what_is_behind_it(void **state)
@@ -604,31 +718,38 @@ static void a_short_write_goes_on_until_it_fails(void **state)
     {                                            \
         kind ": " #f, f, set_up, tear_down, kind \
     }
+#define ON_ALL_AND_WITHOUT_THREADS(f)                                                 \
+    ON_ALL(f),                                                                        \
+    {                                                                                 \
+        "io_uring, no threads: " #f, f, set_up_without_threads, tear_down, "io_uring" \
+    }
 #define ON_ALL(f) ON("io_uring", f), ON("blocking", f), ON("simulated", f)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_ALL(what_is_written_is_read_back),
-        ON_ALL(a_file_is_replaced_by_one_chain),
-        ON_ALL(a_failure_cancels_what_is_behind_it),
+        ON_ALL_AND_WITHOUT_THREADS(a_file_is_replaced_by_one_chain),
+        ON_ALL_AND_WITHOUT_THREADS(files_are_made_by_one_chain_each),
+        ON_ALL_AND_WITHOUT_THREADS(a_failure_cancels_what_is_behind_it),
         ON_ALL(unlinking_what_is_not_there_fails_nothing),
-        ON_ALL(a_write_in_parts_is_whole_before_the_chain_goes_on),
+        ON_ALL_AND_WITHOUT_THREADS(a_write_in_parts_is_whole_before_the_chain_goes_on),
         ON_ALL(allocating_grows_and_keeps),
         ON_ALL(what_is_passed_over_as_no_data_is_zero),
         ON_ALL(reading_exactly_leaves_what_is_behind_as_it_was),
-        ON_ALL(every_kind_that_fails_cancels_what_is_behind_it),
-        ON_ALL(a_folder_that_is_missing_fails_in_its_turn_and_only_until_it_is_made),
+        ON_ALL_AND_WITHOUT_THREADS(every_kind_that_fails_cancels_what_is_behind_it),
+        ON_ALL_AND_WITHOUT_THREADS(
+            a_folder_that_is_missing_fails_in_its_turn_and_only_until_it_is_made),
         ON_ALL(many_chains_at_once_keep_their_order),
         ON_ALL(the_longest_chain_is_one_chain),
         ON_ALL(nothing_to_do_is_told),
-        ON_ALL(an_operation_may_be_gone_with_its_callback),
+        ON_ALL_AND_WITHOUT_THREADS(an_operation_may_be_gone_with_its_callback),
         ON_ALL(a_sleeper_is_woken_from_another_thread),
         ON_ALL(wakes_while_working_lose_nothing),
         ON_ALL(a_disk_may_be_handed_to_another_thread),
         ON_ALL(files_open_as_they_are_asked_to),
         ON_ALL(a_folder_lists_its_names_and_sizes),
-        ON_ALL(a_short_write_goes_on_until_it_fails),
+        ON_ALL_AND_WITHOUT_THREADS(a_short_write_goes_on_until_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
