@@ -64,6 +64,14 @@ static struct lh_catalog_job *make_job(struct lh_catalogd *catalogd, enum lh_cat
 
 /* ---- registrations ---- */
 
+/* Of a dataset whose first version did not come about. */
+static void forget_unwritten(struct lh_catalogd *catalogd, struct lh_str name)
+{
+    const struct lh_dataset *dataset = lh_registry_find(&catalogd->registry, name);
+    if (dataset != NULL && dataset->version_count == 0)
+        lh_registry_remove(&catalogd->registry, name);
+}
+
 static void write(struct lh_catalogd *catalogd, struct lh_manifest *next)
 {
     struct lh_catalog_change *change = &catalogd->change;
@@ -73,6 +81,7 @@ static void write(struct lh_catalogd *catalogd, struct lh_manifest *next)
     if (job == NULL || lh_registry_make(&catalogd->registry, next->name, &dataset) != LH_OK ||
         lh_dataset_reserve(dataset) != LH_OK) {
         lh_catalog_job_destroy(job);
+        forget_unwritten(catalogd, next->name);
         lh_manifest_destroy(next);
         refuse_memory(catalogd);
         return;
@@ -168,8 +177,7 @@ static void write_back(struct lh_catalogd *catalogd, struct lh_catalog_job *job)
     struct lh_dataset *dataset = lh_registry_find(registry, lh_str_of(job->name));
     assert(dataset != NULL);
     if (job->error.status != LH_OK) {
-        if (dataset->version_count == 0)
-            lh_registry_remove(registry, lh_str_of(job->name));
+        forget_unwritten(catalogd, lh_str_of(job->name));
         if (job->error.status != LH_PRECONDITION_FAILED)
             refuse(catalogd, &job->error);
         else if (change->conflicts < CONFLICTS_MAX)

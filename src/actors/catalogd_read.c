@@ -127,14 +127,22 @@ enum lh_status lh__catalogd_take_scan(struct lh_catalogd *catalogd,
     return LH_OK;
 }
 
+/* Whether its deletion is under way: what becomes of the dataset is decided at the end of that. */
+static bool is_being_deleted(const struct lh_catalogd *catalogd, const char *name)
+{
+    const struct lh_catalog_call *call = catalogd->change.call;
+    return call != NULL && call->op == LH_CATALOG_DELETE && strcmp(call->name, name) == 0;
+}
+
 void lh__catalogd_take_read(struct lh_catalogd *catalogd, struct lh_catalog_job *job)
 {
     for (uint32_t i = 0; i < job->count; i++) {
         struct lh_catalog_version *read = &job->versions[i];
         struct lh_dataset *dataset = lh_registry_find(&catalogd->registry, lh_str_of(read->name));
         if (dataset == NULL || dataset->state != LH_DATASET_IS_LOADING ||
-            lh_dataset_last_version(dataset) != read->version)
-            continue; /* it has changed since */
+            lh_dataset_last_version(dataset) != read->version ||
+            is_being_deleted(catalogd, read->name))
+            continue; /* it has changed since, or does */
         if (read->manifest != NULL) {
             lh_dataset_take(dataset, read->manifest);
             read->manifest = NULL;

@@ -351,11 +351,13 @@ void lh_handle_ingest(struct lh_http_call *call, void *context)
 
 /* ---- what became of it ---- */
 
+/* While a worker has the job, `rows` is the worker's. */
 static uint64_t rows_of(const struct lh_ingest_job *job)
 {
-    if (job->worker != NULL && job->worker->is_connected && lh_counter_get(&job->has_begun) != 0)
-        return lh_ingest_rows(job->worker->ingest);
-    return job->rows;
+    if (job->worker == NULL)
+        return job->rows;
+    bool has_begun = job->worker->is_connected && lh_counter_get(&job->has_begun) != 0;
+    return has_begun ? lh_ingest_rows(job->worker->ingest) : 0;
 }
 
 /* The job that the path names. NULL: it was answered. */

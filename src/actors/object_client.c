@@ -184,6 +184,27 @@ enum lh_status lh_object_client_delete(struct lh_object_client *client, struct l
 
 /* ---- list ---- */
 
+struct listing {
+    struct lh_str prefix;
+    enum lh_status (*each)(const struct lh_object_listed *listed, void *arg,
+                           struct lh_error *error);
+    void *arg;
+};
+
+/* Whoever lists may be about to delete: what nobody has asked for is not believed. */
+static enum lh_status hand_on(const struct lh_object_listed *listed, void *arg,
+                              struct lh_error *error)
+{
+    const struct listing *listing = arg;
+    struct lh_str key = listed->key;
+    if (key.len == 0 || !lh_str_has_prefix(key, listing->prefix) ||
+        memchr(key.ptr, '\0', key.len) != NULL)
+        return lh_error_set(error, LH_CORRUPT, "the list: a key that is not below \"%.*s\"",
+                            (int)(listing->prefix.len < 80 ? listing->prefix.len : 80),
+                            listing->prefix.ptr);
+    return listing->each(listed, listing->arg, error);
+}
+
 enum lh_status lh_object_client_list(struct lh_object_client *client, struct lh_str prefix,
                                      enum lh_status (*each)(const struct lh_object_listed *listed,
                                                             void *arg, struct lh_error *error),
@@ -191,7 +212,9 @@ enum lh_status lh_object_client_list(struct lh_object_client *client, struct lh_
 {
     struct lh_buf after = LH_BUF_EMPTY;
     struct lh_buf next = LH_BUF_EMPTY;
-    struct lh__object_page page = {.prefix = prefix, .each = each, .arg = arg, .next = &next};
+    struct listing listing = {prefix, each, arg};
+    struct lh__object_page page = {
+        .prefix = prefix, .each = hand_on, .arg = &listing, .next = &next};
     enum lh_status status;
     uint32_t pages = 0;
     do {

@@ -78,6 +78,13 @@ static bool has_store(struct lh_gateway *gateway, struct lh_http_call *call)
     return false;
 }
 
+static void refuse_for_memory(struct lh_http_call *call)
+{
+    struct lh_error error;
+    lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the object call");
+    lh_http_answer_error(call, &error);
+}
+
 static void copy_header(struct lh_http_call *call, const char *name, struct lh_buf *to)
 {
     lh_buf_append_str(to, lh_http_call_header(call, name));
@@ -87,26 +94,33 @@ static void copy_header(struct lh_http_call *call, const char *name, struct lh_b
 static struct object_call *create(struct lh_gateway *gateway, struct lh_http_call *call,
                                   enum lh_transfer_op op, struct lh_str key)
 {
-    struct lh_error error;
     struct object_call *object = calloc(1, sizeof *object);
-    if (object != NULL)
-        object->transfer = lh_transfer_create(op, lh_http_server_mailbox(gateway->http));
-    if (object == NULL || object->transfer == NULL) {
+    struct lh_transfer *transfer = lh_transfer_create(op, lh_http_server_mailbox(gateway->http));
+    if (object == NULL || transfer == NULL) {
         free(object);
-        lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the object call");
-        lh_http_answer_error(call, &error);
+        lh_transfer_destroy(transfer);
+        refuse_for_memory(call);
         return NULL;
     }
     object->gateway = gateway;
     object->ticket = lh_http_call_ticket(call);
-    object->transfer->owner = object;
-    object->transfer->request_id = lh_http_call_request_id(call);
-    lh_buf_append_str(&object->transfer->key, key);
-    copy_header(call, "if-match", &object->transfer->if_match);
-    copy_header(call, "if-none-match", &object->transfer->if_none_match);
+    object->transfer = transfer;
+    transfer->owner = object;
+    transfer->request_id = lh_http_call_request_id(call);
     gateway->in_flight++;
     gateway->transfers++;
-    return object;
+    lh_buf_append_str(&transfer->key, key);
+    copy_header(call, "if-match", &transfer->if_match);
+    copy_header(call, "if-none-match", &transfer->if_none_match);
+    copy_header(call, "if-modified-since", &transfer->if_modified_since);
+    copy_header(call, "if-range", &transfer->if_range);
+    if (!lh_buf_failed(&transfer->key) && !lh_buf_failed(&transfer->if_match) &&
+        !lh_buf_failed(&transfer->if_none_match) && !lh_buf_failed(&transfer->if_modified_since) &&
+        !lh_buf_failed(&transfer->if_range))
+        return object;
+    refuse_for_memory(call); /* a condition that is lost would be one that holds */
+    destroy(object);
+    return NULL;
 }
 
 /* The same for a call whose path has a key. */
@@ -393,8 +407,6 @@ void lh_handle_object_get(struct lh_http_call *call, void *context)
     if (object == NULL)
         return;
     struct lh_transfer *transfer = object->transfer;
-    copy_header(call, "if-modified-since", &transfer->if_modified_since);
-    copy_header(call, "if-range", &transfer->if_range);
     transfer->want_body = !lh_http_call_is_head(call);
     transfer->has_range = lh_range_parse(lh_http_call_header(call, "range"), &range);
     transfer->is_range_suffix = range.is_suffix;

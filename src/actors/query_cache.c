@@ -59,6 +59,8 @@ static struct cached *list(int folder, uint32_t *count, uint64_t *bytes)
     uint32_t capacity = 0;
     int handle = dup(folder);
     DIR *dir = handle >= 0 ? fdopendir(handle) : NULL;
+    if (handle >= 0 && dir == NULL)
+        close(handle);
     *count = 0;
     *bytes = 0;
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
@@ -94,7 +96,7 @@ static void make_room(int folder, uint64_t wanted, uint64_t bytes_max)
     uint64_t bytes;
     struct cached *files = list(folder, &count, &bytes);
     time_t now = time(NULL);
-    if (bytes + wanted > bytes_max)
+    if (count > 0 && bytes + wanted > bytes_max)
         qsort(files, count, sizeof *files, by_use);
     for (uint32_t i = 0; i < count && bytes + wanted > bytes_max; i++) {
         if (now - files[i].used < IN_USE_S)

@@ -57,19 +57,22 @@ static void append_path(struct lh_buf *path, struct lh_str index, const char *en
 /* ---- answers ---- */
 
 /* An item without its metadata, which is appended to that of all. */
-static void read_item(struct remote *remote, struct lh_json json, struct lh_sql_item *item)
+static enum lh_status read_item(struct remote *remote, struct lh_json json, bool has_distance,
+                                struct lh_sql_item *item, struct lh_error *error)
 {
     struct lh_json metadata;
     double distance = 0;
     size_t at = remote->metadata.len;
-    lh_json_get_str(json, "id", &item->id);
-    lh_json_get_f64(json, "distance", &distance);
+    if (!lh_json_get_str(json, "id", &item->id) ||
+        (has_distance && !lh_json_get_f64(json, "distance", &distance)))
+        return lh_error_set(error, LH_BAD_GATEWAY, "vectord: an item without its id or distance");
     item->distance = (float)distance;
     if (lh_json_get(json, "metadata", &metadata))
         lh_json_append(&remote->metadata, metadata);
     else
         lh_buf_append_str(&remote->metadata, LH_STR("{}"));
     item->metadata.len = remote->metadata.len - at;
+    return LH_OK;
 }
 
 /* Once all are there: they do not move any more. */
@@ -129,14 +132,16 @@ static enum lh_status read_batches(struct remote *remote, struct lh_json root,
         return lh_error_set(error, LH_BAD_GATEWAY,
                             "vectord: an answer for each query was expected");
     for (struct lh_json_iter iter = lh_json_elements(batches); lh_json_next(&iter, &batch); at++) {
-        if (!lh_json_get(batch, "results", &results))
-            results = batch; /* no list: nothing */
+        if (!lh_json_get(batch, "results", &results) || !lh_json_is_array(results) ||
+            lh_json_count(results) > search->k)
+            return lh_error_set(error, LH_BAD_GATEWAY, "vectord: up to %u results were expected",
+                                search->k);
         struct lh_json_iter hits = lh_json_elements(results);
-        while (items->count < most && lh_json_next(&hits, &result))
-            read_item(remote, result, &remote->items[items->count++]);
+        while (status == LH_OK && lh_json_next(&hits, &result))
+            status = read_item(remote, result, true, &remote->items[items->count++], error);
         remote->ends[at] = items->count;
     }
-    return LH_OK;
+    return status;
 }
 
 enum lh_status lh_query_vectors_search_remote(struct lh_http_client *http,
@@ -188,8 +193,9 @@ static enum lh_status read_vector(struct remote *remote, struct lh_json json, ui
     if (!lh_json_get(json, "vector", &vector) || lh_json_count(vector) != dimension)
         return lh_error_set(error, LH_BAD_GATEWAY, "vectord: an item without its vector");
     for (struct lh_json_iter iter = lh_json_elements(vector); lh_json_next(&iter, &element);) {
-        double value = 0;
-        lh_json_as_f64(element, &value);
+        double value;
+        if (!lh_json_as_f64(element, &value))
+            return lh_error_set(error, LH_BAD_GATEWAY, "vectord: a vector of other than numbers");
         row[at++] = (float)value;
     }
     remote->items[number].vector = row;
@@ -202,7 +208,7 @@ static enum lh_status read_page(struct remote *remote, struct lh_json root, bool
 {
     struct lh_json list, json, vector;
     struct lh_str next;
-    if (!lh_json_get(root, "items", &list))
+    if (!lh_json_get(root, "items", &list) || !lh_json_is_array(list))
         return lh_error_set(error, LH_BAD_GATEWAY, "vectord: a list of items was expected");
     struct lh_json_iter iter = lh_json_elements(list);
     if (with_vector && lh_json_next(&iter, &json) && lh_json_get(json, "vector", &vector))
@@ -211,8 +217,8 @@ static enum lh_status read_page(struct remote *remote, struct lh_json root, bool
     enum lh_status status = make_room(remote, count, count * items->dimension, error);
     iter = lh_json_elements(list);
     while (status == LH_OK && lh_json_next(&iter, &json)) {
-        read_item(remote, json, &remote->items[items->count]);
-        if (with_vector)
+        status = read_item(remote, json, false, &remote->items[items->count], error);
+        if (status == LH_OK && with_vector)
             status = read_vector(remote, json, items->dimension, items->count, error);
         items->count++;
     }

@@ -366,8 +366,13 @@ static struct lh_query *make_query(struct lh_gateway *gateway, struct lh_http_ca
     return query;
 }
 
-static void start(struct lh_queryd *queryd, struct lh_query *query)
+static void start(struct lh_queryd *queryd, struct lh_http_call *call, struct lh_query *query)
 {
+    if (lh_buf_failed(&query->body) || lh_buf_failed(&query->cursor)) {
+        refuse(call, LH_OUT_OF_MEMORY, "not enough memory for the query");
+        lh_query_destroy(query);
+        return;
+    }
     query->next = queryd->queries;
     queryd->queries = query;
     lh_msg_queue_put(&queryd->waiting, &query->head);
@@ -382,7 +387,7 @@ void lh_handle_sql(struct lh_http_call *call, void *context)
         return;
     query->body = lh_http_call_take_body(call);
     query->body_bytes = query->body.len;
-    start(gateway->queryd, query);
+    start(gateway->queryd, call, query);
 }
 
 void lh_handle_sql_text(struct lh_http_call *call, void *context)
@@ -398,7 +403,7 @@ void lh_handle_sql_text(struct lh_http_call *call, void *context)
         return;
     lh_buf_append_str(&query->body, text);
     query->is_text = true;
-    start(gateway->queryd, query);
+    start(gateway->queryd, call, query);
 }
 
 void lh_handle_import(struct lh_http_call *call, void *context)
@@ -427,7 +432,7 @@ void lh_handle_import(struct lh_http_call *call, void *context)
     lh_counter_set(&query->deadline_ns, query->started_ns + IMPORT_NS_MAX);
     query->body = lh_http_call_take_body(call);
     query->body_bytes = query->body.len;
-    start(gateway->queryd, query);
+    start(gateway->queryd, call, query);
 }
 
 /* ---- tables ---- */
@@ -466,7 +471,7 @@ void lh_handle_tables(struct lh_http_call *call, void *context)
         lh_buf_append_str(&query->body, text);
     if (lh_http_call_query(call, "cursor", &text))
         lh_buf_append_str(&query->cursor, text);
-    start(gateway->queryd, query);
+    start(gateway->queryd, call, query);
 }
 
 void lh_handle_table(struct lh_http_call *call, void *context)
@@ -478,7 +483,7 @@ void lh_handle_table(struct lh_http_call *call, void *context)
     query->kind = LH_QUERY_TABLE;
     query->format = LH_QUERY_JSON;
     lh_buf_append_str(&query->body, lh_http_call_param(call, 0));
-    start(gateway->queryd, query);
+    start(gateway->queryd, call, query);
 }
 
 /* ---- queries that run ---- */

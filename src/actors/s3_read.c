@@ -1,7 +1,8 @@
 /* GET, DELETE and LIST of storaged on S3. The actor's thread.
  *
- * Invariant of a GET: what has been received and not yet been sent on is in `held`, in order; a try
- * that is cut goes on behind what was received, of the same version of the object. */
+ * Invariants of a GET: what has been received and not yet been sent on is in `held`, in order; a
+ * try that is cut goes on behind what was received, of the same version of the object; no more goes
+ * to the asker than the store has announced, and it goes well only when all of that has come. */
 #include "actors/s3_internal.h"
 
 #include <assert.h>
@@ -76,6 +77,20 @@ static void describe(struct lh__s3_work *work)
     }
 }
 
+static void break_off(struct lh__s3_work *work, enum lh_status status, const char *why)
+{
+    work->get.is_broken = true;
+    lh_error_set(&work->error, status, "%s", why);
+}
+
+/* The first bytes of a try that goes on: they are what is asked for, of the same version. */
+static bool is_continuation(const struct lh__s3_work *work)
+{
+    const struct lh__s3_head *head = &work->call.head;
+    return head->has_range && head->range_first == work->get.first + work->get.received &&
+           strcmp(head->etag, work->get.info.etag) == 0;
+}
+
 static bool take_bytes(struct lh__s3_call *call, struct lh_str bytes)
 {
     struct lh__s3_work *work = call->owner;
@@ -84,23 +99,19 @@ static bool take_bytes(struct lh__s3_call *call, struct lh_str bytes)
         return true; /* dropped: the call is about to be cancelled */
     if (held->len > 0 && held->len + bytes.len > LH_S3_DOWNLOAD_BYTES_MAX)
         return false;
-    if (!work->get.is_described)
+    if (work->get.received == 0)
         describe(work);
-    else if (work->get.received == work->get.received_before && work->get.received > 0 &&
-             (!call->head.has_range ||
-              call->head.range_first != work->get.first + work->get.received)) {
-        work->get.is_broken = true;
-        lh_error_set(&work->error, LH_BAD_GATEWAY,
-                     "s3: the connection broke, and the store does not go on where it did");
-    }
+    else if (work->get.received == work->get.received_before && !is_continuation(work))
+        break_off(work, LH_BAD_GATEWAY,
+                  "s3: the connection broke, and the store does not go on where it did");
+    if (!work->get.is_broken && bytes.len > work->get.length - work->get.received)
+        break_off(work, LH_BAD_GATEWAY, "s3: the store sends more than it has announced");
     if (work->get.is_broken)
         return true;
     lh_buf_append_str(held, bytes);
     work->get.received += bytes.len;
-    if (lh_buf_failed(held)) {
-        work->get.is_broken = true;
-        lh_error_set(&work->error, LH_OUT_OF_MEMORY, "s3: not enough memory for an object");
-    }
+    if (lh_buf_failed(held))
+        break_off(work, LH_OUT_OF_MEMORY, "s3: not enough memory for an object");
     return true;
 }
 
@@ -119,6 +130,13 @@ static void probe(struct lh__s3_work *work)
 }
 
 static void get_whole(struct lh__s3_work *work);
+
+/* What has to come. */
+static uint64_t body_length(const struct lh__s3_work *work)
+{
+    bool has_body = work->get.is_described && strcmp(work->call.request.method, "HEAD") != 0;
+    return has_body ? work->get.length : 0;
+}
 
 static void get_done(struct lh__s3_call *call)
 {
@@ -145,6 +163,8 @@ static void get_done(struct lh__s3_call *call)
         work->error = call->error;
     else if (!work->get.is_probing && !work->get.is_described && http != 304)
         describe(work); /* without a body */
+    if (work->error.status == LH_OK && work->get.received < body_length(work))
+        break_off(work, LH_BAD_GATEWAY, "s3: the store sends less than it has announced");
 }
 
 static void fill_description(struct lh__s3_work *work)

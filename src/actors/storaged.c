@@ -217,10 +217,12 @@ static void list(struct lh_storaged *storaged, struct lh_transfer *transfer)
         status = lh_objects_list(storaged->objects, lh_buf_str(&transfer->key),
                                  lh_buf_str(&transfer->cursor), transfer->limit, list_entry,
                                  transfer, &transfer->is_truncated, &transfer->error);
-    if (transfer->entries == NULL || lh_buf_failed(&transfer->keys))
+    if (transfer->entries == NULL || lh_buf_failed(&transfer->keys)) {
         lh_error_set(&transfer->error, LH_OUT_OF_MEMORY, "not enough memory to list objects");
-    else if (status == LH_OK)
+        transfer->entry_count = 0; /* their keys are not all there */
+    } else if (status == LH_OK) {
         lh_counter_add(&storaged->metrics.lists, 1);
+    }
     key = transfer->keys.ptr;
     for (uint32_t i = 0; i < transfer->entry_count; i++) {
         transfer->entries[i].key.ptr = key;

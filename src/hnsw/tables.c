@@ -66,12 +66,45 @@ static void table_set(struct lh_graph *graph, size_t i, void *base)
     memcpy((char *)&graph->t + i * sizeof base, &base, sizeof base);
 }
 
+static void *map(size_t bytes)
+{
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+#ifndef __SANITIZE_THREAD__
+
+/* Moves the pages to those of another mapping, which is as large or larger. */
+static bool move_to(void *from, size_t bytes, void *to)
+{
+    return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
+}
+
+static void *resize(void *from, size_t old, size_t bytes)
+{
+    return mremap(from, old, bytes, MREMAP_MAYMOVE);
+}
+
+#else
+
+/* The thread sanitizer does not know mremap: what one thread has written at an address would be
+ * held against the thread that is given that address next. */
+static bool move_to(void *from, size_t bytes, void *to)
+{
+    memcpy(to, from, bytes);
+    return munmap(from, bytes) == 0;
+}
+
+static void *resize(void *from, size_t old, size_t bytes)
+{
+    void *to = map(bytes);
+    return to == MAP_FAILED || move_to(from, old, to) ? to : MAP_FAILED;
+}
+
+#endif
+
 static void *grow_small(const struct lh_graph *graph, size_t i, size_t bytes)
 {
-    if (graph->mapped[i] > 0) {
-        return mremap(table_get(graph, i), graph->mapped[i], bytes, MREMAP_MAYMOVE);
-    }
-    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return graph->mapped[i] > 0 ? resize(table_get(graph, i), graph->mapped[i], bytes) : map(bytes);
 }
 
 /* Random reads over a large table miss the TLB on every node: huge pages, which must be aligned,
@@ -94,8 +127,7 @@ static void *grow_huge(const struct lh_graph *graph, size_t i, size_t *bytes)
     }
     madvise(base, size, MADV_HUGEPAGE); /* a hint: without, it is only slower */
     if (graph->mapped[i] > 0) {
-        size_t old = graph->mapped[i];
-        if (mremap(table_get(graph, i), old, old, MREMAP_MAYMOVE | MREMAP_FIXED, base) != base) {
+        if (!move_to(table_get(graph, i), graph->mapped[i], base)) {
             munmap(base, size);
             return MAP_FAILED;
         }

@@ -338,7 +338,7 @@ static wide read_decimal(const void *data, duckdb_type internal, uint64_t row)
         return ((const int64_t *)data)[row];
     default: {
         duckdb_hugeint value = ((const duckdb_hugeint *)data)[row];
-        return (wide)value.upper << 64 | value.lower;
+        return (wide)((unsigned __int128)value.upper << 64 | value.lower);
     }
     }
 }

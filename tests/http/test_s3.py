@@ -403,6 +403,58 @@ def test_an_object_that_changes_while_it_is_read_is_cut(proxy, behind, objects):
     assert fault.met == 1 and answer.met == 1
 
 
+@pytest.mark.parametrize("by", (-1_000_000, 1_000_000))
+def test_a_store_that_announces_another_length_than_it_sends(proxy, behind, by):
+    """Announced and sent in chunks, whose lengths are what counts on the wire."""
+    body = some_bytes(4 * MIB)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    fault = proxy.add("GET /lake/length", answer=(
+        200, chunked, {"Content-Length": str(len(body) + by), "Transfer-Encoding": "chunked",
+                       "ETag": '"1"'}))
+    with pytest.raises(Exception, match="IncompleteRead|Connection|closed"):
+        behind.get("length")
+    behind.client.close()  # the next call is on a new connection
+    assert fault.met == 1
+    assert behind.put("length", body).status == 200 and behind.get("length").body == body
+
+
+@pytest.mark.parametrize("etag, first, more", (("another", 0, b""), (None, 1, b""), (None, 0, b"x")))
+def test_a_store_that_goes_on_with_something_else(proxy, behind, etag, first, more):
+    """Another version, from another place, or more than is missing."""
+    body = some_bytes(4 * MIB)
+    kept = behind.put("on", body).json["etag"]
+    fault = proxy.add("GET /lake/on", cut=2 * MIB)
+    rest = body[2 * MIB + first:] + more
+    answer = proxy.add("GET /lake/on", answer=(206, rest, {
+        "ETag": f'"{etag or kept}"',
+        "Content-Range": f"bytes {2 * MIB + first}-{len(body) - 1 + len(more)}/{len(body) + 1}"}))
+    with pytest.raises(Exception, match="IncompleteRead|Connection|closed"):
+        behind.get("on")
+    behind.client.close()
+    assert fault.met == 1 and answer.met == 1
+    assert behind.get("on").body == body
+
+
+def test_a_list_of_what_nobody_asked_for_deletes_nothing(proxy, behind):
+    """A deletion lists the manifests of its dataset, and deletes what is listed."""
+    assert behind.put("precious", b"1").status == 200 and behind.put("data", b"1").status == 200
+    answer = behind.client.post("/v1/catalog/register", {
+        "name": "listed", "fingerprint": "f", "objects": [{"key": "data", "size": 1}]})
+    if answer.status == 501:
+        pytest.skip("built without DuckDB")
+    assert answer.status == 201, answer
+    listed = (b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>precious</Key>"
+              b"<Size>1</Size></Contents></ListBucketResult>")
+    fault = proxy.add(r"GET /lake\?.*prefix=_catalog%2Fmanifests%2Flisted",
+                      answer=(200, listed, {}))
+    answer = behind.client.delete("/v1/catalog/manifest/listed")
+    assert answer.status >= 500 and "not below" in error_of(answer)["message"], answer
+    assert fault.met == 1 and behind.get("precious").body == b"1"
+    # The deletion was begun, and is finished once the store lists what it has.
+    wait_until(lambda: behind.keys(prefix="_catalog/") == [])
+    assert behind.get("precious").body == b"1"
+
+
 def test_a_part_that_fails_for_good_leaves_nothing(proxy, behind, swift):
     before = swift.files()
     fault = proxy.add(r"PUT /lake/parts\?partNumber=3", times=100,

@@ -253,6 +253,12 @@ def test_a_file_that_went_is_fetched_again(server, client, name):
 def test_old_files_make_room(start):
     server = start("queryd.cache_bytes=1MiB", "queryd.workers=1")
     with server.client() as client:
+        # Larger than all of the cache, in which there is nothing yet.
+        register(client, "huge", "SELECT hash(i) AS h FROM range(200000) t(i)")
+        assert rows(client, "SELECT count(*) FROM huge") == [[200000]]
+        for file in cached(server):
+            assert file.stat().st_size > 2**20
+            os.utime(file, (time.time() - 3600, file.stat().st_mtime))
         for i in range(6):
             register(client, f"big{i}", f"SELECT hash(i + {i}) AS h FROM range(50000) t(i)")
             assert rows(client, f"SELECT count(*) FROM big{i}") == [[50000]]

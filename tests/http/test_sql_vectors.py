@@ -1,5 +1,6 @@
 """Vectors in SQL: what vector_search, nearest and vectors answer, their mistakes, and imports."""
 
+import json
 import threading
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 import tls_help
 from lakehouse_server import Server, in_parallel, seeded, wait_until
+from raw_upstream import Upstream, always
 
 class FarServer(Server):
     """SQL in one process, with the gateway, and the vectors in another."""
@@ -80,6 +82,42 @@ def error(client, sql, *params):
     answer = ask(client, sql, *params)
     assert answer.status >= 400, answer
     return answer.status, answer.json["error"]["message"]
+
+
+# ---- a vector service that answers anything ----
+
+PAGE = "SELECT id, vector FROM vectors('words')"
+SEARCH = "SELECT id FROM vector_search('words', [1, 2], 2)"
+
+
+@pytest.mark.parametrize("sql, answer, text", [
+    (SEARCH, [], "an answer for each query"),
+    (SEARCH, {"batches": {}}, "an answer for each query"),
+    (SEARCH, {"batches": [{"results": []}] * 2}, "an answer for each query"),
+    (SEARCH, {"batches": [{}]}, "up to 2 results"),
+    (SEARCH, {"batches": [{"results": {"id": "a"}}]}, "up to 2 results"),
+    (SEARCH, {"batches": [{"results": [{"id": "a", "distance": 1}] * 3}]}, "up to 2 results"),
+    (SEARCH, {"batches": [{"results": [{"distance": 1}]}]}, "without its id or distance"),
+    (SEARCH, {"batches": [{"results": [{"id": 7, "distance": 1}]}]}, "without its id or distance"),
+    (SEARCH, {"batches": [{"results": [{"id": "a"}]}]}, "without its id or distance"),
+    (PAGE, {"items": {}}, "a list of items"),
+    (PAGE, {"items": [7]}, "without its id"),
+    (PAGE, {"items": [{"id": "a"}]}, "without its vector"),
+    (PAGE, {"items": [{"id": "a", "vector": [1, 2]}, {"id": "b"}]}, "without its vector"),
+    (PAGE, {"items": [{"id": "a", "vector": [1, 2]}, {"id": "b", "vector": [1]}]}, "its vector"),
+    (PAGE, {"items": [{"id": "a", "vector": [1, "2"]}]}, "of other than numbers"),
+])
+def test_a_vector_service_that_answers_anything(sql, answer, text):
+    upstream = Upstream(always(json.dumps(answer).encode(), "Content-Type: application/json"))
+    with Server(f"gateway.vectord_url={upstream.url}", binds=("gateway", "queryd")) as server:
+        with server.client() as client:
+            if ask(client, "SELECT 1").status == 501:
+                pytest.skip("built without DuckDB")
+            assert ask(client, "SELECT 1").status == 200
+            status, message = error(client, sql)
+            assert status == 502 and text in message, message
+            assert ask(client, "SELECT 1").status == 200
+    upstream.close()
 
 
 # ---- searches ----
