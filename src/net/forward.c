@@ -28,7 +28,7 @@ struct lh__forward {
     struct lh_timer timer; /* 100-continue */
     struct lh_buf body;    /* of a short answer */
     uint64_t length;       /* of the answer's body, as announced */
-    size_t extra_len;      /* of header lines that are not the upstream\'s */
+    size_t extra_len;      /* of header lines that are not the upstream's */
     int status;            /* of the answer; 0: its header has not come */
     bool awaits_continue;  /* the client is not read until the upstream wants its body */
     bool has_begun;        /* the answer goes out in pieces */

@@ -225,9 +225,8 @@ enum lh_status lh_objects_list(const struct lh_objects *objects, struct lh_str p
         return lh_error_set(error, LH_OVERLOADED,
                             "the objects are being counted since the start: try again");
     size_t len = after.len < prefix.len ? after.len : prefix.len;
-    bool starts_after =
-        after.len > 0 && (memcmp(after.ptr, prefix.ptr, len) > 0 ||
-                          (memcmp(after.ptr, prefix.ptr, len) == 0 && after.len >= prefix.len));
+    int order = len > 0 ? memcmp(after.ptr, prefix.ptr, len) : 0;
+    bool starts_after = after.len > 0 && (order > 0 || (order == 0 && after.len >= prefix.len));
     struct lh_object_cursor cursor =
         lh_object_index_seek(&objects->index, starts_after ? after : prefix);
     while (lh_object_index_next(&objects->index, &cursor, &key, &stat)) {
