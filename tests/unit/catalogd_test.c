@@ -57,7 +57,7 @@ static void give_back(struct scene *scene, struct lh_catalog_job *job)
 static struct lh_catalog_job *start(struct scene *scene)
 {
     struct lh_error error;
-    scene->log = (struct lh_log){.fd = STDERR_FILENO, .level = LH_LOG_ERROR};
+    scene->log = (struct lh_log){.fd = STDERR_FILENO, .level = {LH_LOG_ERROR}};
     lh_actor_init(&scene->store, "store", NULL, NULL);
     lh_actor_init(&scene->caller, "caller", NULL, NULL);
     lh_catalogd_init(&scene->catalogd, &scene->store, &scene->log);

@@ -61,7 +61,7 @@ static int start_local(void **state)
     struct lh_disk_options disk = {.key = "root", .lock = LH_OBJECT_LOCK_FILE, .is_shared = true};
     struct lh_storaged_options options = {.root = store->folder, .log = &store->log};
     char note[160];
-    store->log = (struct lh_log){.fd = STDERR_FILENO, .level = LH_LOG_ERROR};
+    store->log = (struct lh_log){.fd = STDERR_FILENO, .level = {LH_LOG_ERROR}};
     assert_int_equal(lh_disk_open_folder(store->folder, &disk, &options.disk, note, &store->error),
                      LH_OK);
     assert_int_equal(lh_disk_open_plain(store->folder, &options.walk_disk, &store->error), LH_OK);

@@ -59,7 +59,7 @@ static struct asker *ask_of(const struct wrong *wrong)
                                                   {NULL, 0}}};
     asker->wakeup = eventfd(0, EFD_CLOEXEC);
     lh_mailbox_init(&asker->mailbox, wake, &asker->wakeup);
-    asker->log = (struct lh_log){.fd = STDERR_FILENO, .level = LH_LOG_WARN};
+    asker->log = (struct lh_log){.fd = STDERR_FILENO, .level = {LH_LOG_WARN}};
     struct lh_storaged_s3_options options = {.log = &asker->log,
                                              .single_put_bytes = 4 * PART_BYTES,
                                              .part_bytes = PART_BYTES,
