@@ -541,13 +541,16 @@ void lh_queryd_on_tick(struct lh_queryd *queryd, bool is_stopping)
     uint64_t now = lh_clock_ns();
     for (struct lh_query *query = queryd->queries, *next; query != NULL; query = next) {
         next = query->next;
-        bool is_gone = lh_http_find(queryd->http, query->ticket) == NULL;
+        const struct lh_http_call *call = lh_http_find(queryd->http, query->ticket);
+        bool is_gone = call == NULL || lh_http_call_has_fin(call);
         if (query->is_complete)
             continue;
         if (query->error.status != LH_OK)
             end(query, LH_OK, ""); /* again: an interrupt can come too early to be noticed */
-        else if (is_gone || is_stopping)
-            end(query, LH_STOPPING, "the server stops, or nobody waits for the answer");
+        else if (is_gone)
+            end(query, LH_CANCELLED, "the client went away");
+        else if (is_stopping)
+            end(query, LH_STOPPING, "the server is stopping");
         else if (now > lh_counter_get(&query->deadline_ns))
             end(query, LH_DEADLINE, "the query ran longer than it may (queryd.timeout)");
     }

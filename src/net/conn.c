@@ -135,6 +135,11 @@ static void lh__conn_at_eof(struct lh__conn *conn)
     struct lh_http_call *call = conn->call;
     const struct lh_error cut = {.status = LH_BAD_REQUEST, .text = "the request ends too early"};
 
+    if (call != NULL && call->complete && !call->answered && call->stream.on_fin != NULL) {
+        void (*on_fin)(struct lh_http_call *, void *) = call->stream.on_fin;
+        call->stream.on_fin = NULL;
+        on_fin(call, call->stream.arg);
+    }
     if (call != NULL && !call->complete && call->state != LH__CALL_WAIT &&
         (!call->paused || call->answered) && !lh__conn_is_clogged(conn)) {
         lh__request_fail(call, &cut);

@@ -7,22 +7,42 @@
 #include <assert.h>
 #include <time.h>
 
-enum lh_status lh__server_load_tls(struct lh_http_server *server, struct lh_error *error)
+static enum lh_status lh__tls_read_files(const char *certificate, const char *key,
+                                         struct lh__tls_context **context, struct lh_error *error)
 {
-    struct lh__tls_files files = {
-        .certificate = server->options.tls_certificate,
+    const struct lh__tls_files files = {
+        .certificate = certificate,
         .certificate_name = "server.tls_certificate",
-        .key = server->options.tls_key,
+        .key = key,
         .key_name = "server.tls_key",
     };
+
+    return lh__tls_context_create_server(&files, context, error);
+}
+
+enum lh_status lh_http_check_tls(const char *certificate, const char *key, struct lh_error *error)
+{
+    struct lh__tls_context *context = NULL;
+    enum lh_status status = LH_OK;
+
+    if (*certificate != '\0' && *key != '\0') {
+        status = lh__tls_read_files(certificate, key, &context, error);
+        lh__tls_context_unref(context);
+    }
+    return status;
+}
+
+enum lh_status lh__server_load_tls(struct lh_http_server *server, struct lh_error *error)
+{
+    const struct lh_http_options *options = &server->options;
     struct lh__tls_context *context = NULL;
     enum lh_status status;
 
-    assert((files.certificate == NULL) == (files.key == NULL));
-    if (files.key == NULL) {
+    assert((options->tls_certificate == NULL) == (options->tls_key == NULL));
+    if (options->tls_key == NULL) {
         return LH_OK;
     }
-    status = lh__tls_context_create_server(&files, &context, error);
+    status = lh__tls_read_files(options->tls_certificate, options->tls_key, &context, error);
     if (status != LH_OK) {
         return status;
     }
@@ -30,7 +50,7 @@ enum lh_status lh__server_load_tls(struct lh_http_server *server, struct lh_erro
     server->tls = context;
     if (lh__tls_context_not_after(context) <= (int64_t)(lh_clock_wall_ms() / 1000)) {
         lh_log_line(server->options.log, LH_LOG_WARN, "the certificate has expired",
-                    LH_LOG_TEXT("server.tls_certificate", files.certificate));
+                    LH_LOG_TEXT("server.tls_certificate", options->tls_certificate));
     }
     return LH_OK;
 }

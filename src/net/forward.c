@@ -262,7 +262,17 @@ static void lh__forward_on_request_end(struct lh_http_call *call, void *arg)
     (void)call;
 }
 
-/* The client went away. What the upstream has begun it may finish; nobody hears of it. */
+/* Whether a client that has closed its side still waits is for the service to judge, as it does for
+ * its own: the upstream sees the same. */
+static void lh__forward_on_fin(struct lh_http_call *call, void *arg)
+{
+    struct lh__forward *forward = arg;
+
+    lh_exchange_fin(forward->exchange);
+    (void)call;
+}
+
+/* The client went away: so does the upstream's. */
 static void lh__forward_on_gone(void *arg)
 {
     struct lh__forward *forward = arg;
@@ -514,6 +524,7 @@ void lh_http_forward(struct lh_http_call *call, struct lh_upstream *upstream,
     }
     lh_http_call_stream(call, &(struct lh_http_stream){.on_data = lh__forward_on_data,
                                                        .on_end = lh__forward_on_request_end,
+                                                       .on_fin = lh__forward_on_fin,
                                                        .on_gone = lh__forward_on_gone,
                                                        .arg = forward});
     if (!call->sent_100) {

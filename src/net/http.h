@@ -139,6 +139,10 @@ LH_MUST_USE enum lh_status lh_http_server_listen(struct lh_http_server *server,
  */
 bool lh_http_server_reload_tls(struct lh_http_server *server);
 
+/* Whether the files could be used; empty names: nothing is. */
+LH_MUST_USE enum lh_status lh_http_check_tls(const char *certificate, const char *key,
+                                             struct lh_error *error);
+
 /* Runs the loop on the calling thread until stopped. */
 void lh_http_server_run(struct lh_http_server *server);
 
@@ -232,6 +236,9 @@ void lh_http_server_body_done(struct lh_http_server *server, size_t bytes);
 struct lh_http_stream {
     void (*on_data)(struct lh_http_call *call, void *arg, struct lh_str piece);
     void (*on_end)(struct lh_http_call *call, void *arg);
+    /* The client has closed its side behind the whole request, as lh_http_call_has_fin says; once,
+     * before or behind on_end. NULL: it is of no matter. */
+    void (*on_fin)(struct lh_http_call *call, void *arg);
     void (*on_gone)(void *arg);
     void *arg;
 };

@@ -253,6 +253,52 @@ enum lh_status lh__tls_context_create_server(const struct lh__tls_files *files,
     return LH_OK;
 }
 
+static void lh__tls_ticket_clear(struct lh__tls_ticket *ticket)
+{
+    SSL_SESSION_free(ticket->session);
+    ticket->session = NULL;
+}
+
+void lh__tls_ticket_deinit(struct lh__tls_ticket *ticket)
+{
+    lh__tls_ticket_clear(ticket);
+    lh__tls_context_unref(ticket->context);
+    ticket->context = NULL;
+}
+
+/* The server gives a session, which may be during a later read. Nonzero: it is kept. */
+static int lh__tls_on_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct lh__tls_ticket *ticket = SSL_get_app_data(ssl);
+
+    if (ticket == NULL || ticket->context->ssl != SSL_get_SSL_CTX(ssl)) {
+        return 0;
+    }
+    lh__tls_ticket_clear(ticket);
+    ticket->session = session;
+    return 1;
+}
+
+/* A session that is resumed shows no certificate, so it must be of the same context. */
+static void lh__tls_use_ticket(struct lh__tls *tls, struct lh__tls_ticket *ticket)
+{
+    if (ticket->context != tls->context) {
+        lh__tls_ticket_deinit(ticket);
+        ticket->context = tls->context;
+        ticket->context->refs++;
+    }
+    SSL_set_app_data(tls->ssl, ticket);
+    if (ticket->session == NULL) {
+        return;
+    }
+    (void)SSL_set_session(tls->ssl, ticket->session); /* else the handshake is a whole one */
+    /* Used twice it would show that two connections are one client's (RFC 8446 appendix C.4). In
+     * TLS 1.2 it would anyway, and there may be no second. */
+    if (SSL_SESSION_get_protocol_version(ticket->session) >= TLS1_3_VERSION) {
+        lh__tls_ticket_clear(ticket);
+    }
+}
+
 enum lh_status lh__tls_context_create_client(struct lh__tls_context **context,
                                              struct lh_error *error)
 {
@@ -267,6 +313,8 @@ enum lh_status lh__tls_context_create_client(struct lh__tls_context **context,
     }
     SSL_CTX_set_verify(made->ssl, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_alpn_protos(made->ssl, (const unsigned char *)"\x08http/1.1", 9);
+    SSL_CTX_set_session_cache_mode(made->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(made->ssl, lh__tls_on_session);
     *context = made;
     return LH_OK;
 }
@@ -316,7 +364,8 @@ struct lh__tls *lh__tls_accept(struct lh__tls_context *context)
     return tls;
 }
 
-struct lh__tls *lh__tls_connect(struct lh__tls_context *context, const char *host)
+struct lh__tls *lh__tls_connect(struct lh__tls_context *context, const char *host,
+                                struct lh__tls_ticket *ticket)
 {
     struct lh__tls *tls = lh__tls_create(context);
     unsigned char address[16];
@@ -332,6 +381,9 @@ struct lh__tls *lh__tls_connect(struct lh__tls_context *context, const char *hos
             : SSL_set1_host(tls->ssl, host) != 1 || SSL_set_tlsext_host_name(tls->ssl, host) != 1) {
         lh__tls_destroy(tls);
         return NULL;
+    }
+    if (ticket != NULL) {
+        lh__tls_use_ticket(tls, ticket);
     }
     SSL_set_connect_state(tls->ssl);
     return tls;

@@ -35,9 +35,19 @@ int64_t lh__tls_context_not_after(const struct lh__tls_context *context);
 
 /* NULL when there is no memory. */
 struct lh__tls *lh__tls_accept(struct lh__tls_context *context);
-/* A client's; `host` is the name or the address that the server's certificate must be for. The
- * first lh__tls_read makes its first message. */
-struct lh__tls *lh__tls_connect(struct lh__tls_context *context, const char *host);
+/* What connections to one server leave for the next, so that its handshake is a short one: the
+ * session that the server gave last. Zeroed: nothing. It outlives the connections. */
+struct lh__tls_ticket {
+    struct lh__tls_context *context; /* by which the server was checked: under another it is void */
+    void *session;
+};
+void lh__tls_ticket_deinit(struct lh__tls_ticket *ticket);
+
+/* A client's; `host` is the name or the address that the server's certificate must be for, and of
+ * the server that `ticket` is from (NULL: none is kept). The first lh__tls_read makes its first
+ * message. */
+struct lh__tls *lh__tls_connect(struct lh__tls_context *context, const char *host,
+                                struct lh__tls_ticket *ticket);
 void lh__tls_destroy(struct lh__tls *tls);
 
 /* Lends the bytes that came, until lh__tls_read has returned something else than LH__TLS_DATA. */

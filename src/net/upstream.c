@@ -51,6 +51,7 @@ enum lh_status lh__upstreams_reload_tls(struct lh_http_server *server, struct lh
 static void lh__upstream_free(struct lh_upstream *upstream)
 {
     assert(upstream->open_count == 0 && upstream->waiting_count == 0);
+    lh__tls_ticket_deinit(&upstream->tls_ticket);
     free(upstream->host);
     free(upstream->url);
     free(upstream);
@@ -339,6 +340,14 @@ void lh_exchange_end(struct lh_exchange *exchange)
     lh__exchange_sent(exchange);
 }
 
+void lh_exchange_fin(struct lh_exchange *exchange)
+{
+    exchange->wants_fin = true;
+    if (exchange->conn != NULL) {
+        lh__upstream_conn_flush(exchange->conn);
+    }
+}
+
 bool lh_exchange_is_full(struct lh_exchange *exchange)
 {
     exchange->is_full = lh__exchange_unsent(exchange) > LH_UPSTREAM_OUT_BYTES;
@@ -476,6 +485,9 @@ void lh_exchange_cancel(struct lh_exchange *exchange)
 {
     struct lh_upstream *upstream = exchange->upstream;
 
+    if (exchange->conn != NULL) {
+        exchange->conn->is_reset = true;
+    }
     lh__exchange_leave(exchange);
     lh__exchange_free(exchange);
     lh__upstream_go_on(upstream);

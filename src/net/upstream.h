@@ -81,12 +81,15 @@ LH_MUST_USE enum lh_status lh_exchange_begin(struct lh_upstream *upstream,
 void lh_exchange_send(struct lh_exchange *exchange, struct lh_str piece);
 /* The request is whole. */
 void lh_exchange_end(struct lh_exchange *exchange);
+/* Behind the request, the upstream is sent a FIN: its connection serves no other. */
+void lh_exchange_fin(struct lh_exchange *exchange);
 /* More than LH_UPSTREAM_OUT_BYTES is unsent: on_writable will say when to go on. */
 bool lh_exchange_is_full(struct lh_exchange *exchange);
 /* Whether the answer's body is wanted now; what has been read already still comes. */
 void lh_exchange_pause(struct lh_exchange *exchange);
 void lh_exchange_resume(struct lh_exchange *exchange);
-/* Nobody wants the answer: no event comes any more, and the exchange is gone. */
+/* Nobody wants the answer: no event comes any more, and the exchange is gone. The upstream gets a
+ * reset, so that it can give up, too; a FIN would leave it a reader. */
 void lh_exchange_cancel(struct lh_exchange *exchange);
 
 #endif

@@ -66,10 +66,12 @@ void lh__upstream_conn_close(struct lh__upstream_conn *conn)
     } else if (!conn->has_tcp) {
         lh__conn_free(conn);
     } else if (!uv_is_closing((uv_handle_t *)&conn->tcp)) {
-        if (conn->tls != NULL) {
+        if (conn->tls != NULL && !conn->is_reset) {
             lh__conn_say_end(conn);
         }
-        uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_closed);
+        if (!conn->is_reset || uv_tcp_close_reset(&conn->tcp, lh__conn_on_closed) != 0) {
+            uv_close((uv_handle_t *)&conn->tcp, lh__conn_on_closed);
+        }
     }
 }
 
@@ -149,8 +151,8 @@ static void lh__conn_take(struct lh__upstream_conn *conn, const char *bytes, siz
         return;
     }
     if (conn->response.state == LH__RESPONSE_DONE) {
-        bool is_taken =
-            exchange->is_whole && exchange->out.len == 0 && !conn->is_writing && !conn->is_deaf;
+        bool is_taken = exchange->is_whole && exchange->out.len == 0 && !conn->is_writing &&
+                        !conn->is_deaf && !conn->has_fin;
         lh__exchange_done(exchange, is_taken && conn->response.head.keep_alive &&
                                         !conn->response.until_close && used == len);
     } else if (exchange->has_answered) {
@@ -283,15 +285,25 @@ static bool lh__conn_send(struct lh__upstream_conn *conn, struct lh_buf *wire)
     return conn->is_writing;
 }
 
-void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
+static void lh__conn_send_fin(struct lh__upstream_conn *conn)
+{
+    uv_os_fd_t fd;
+
+    conn->has_fin = true;
+    if (conn->tls != NULL) {
+        lh__tls_end(conn->tls); /* the session's end is one, too */
+        (void)lh__conn_send(conn, lh__tls_out(conn->tls));
+    } else if (uv_fileno((uv_handle_t *)&conn->tcp, &fd) == 0) {
+        (void)shutdown(fd, SHUT_WR); /* when it fails, reading says why */
+    }
+}
+
+static void lh__conn_send_out(struct lh__upstream_conn *conn)
 {
     struct lh_exchange *exchange = conn->exchange;
     struct lh_buf *out = &exchange->out;
     bool is_sent;
 
-    if (!conn->is_ready || conn->is_writing || conn->is_deaf || out->len == 0) {
-        return;
-    }
     exchange->handed += out->len;
     if (conn->tls == NULL) {
         is_sent = lh__conn_send(conn, out);
@@ -304,6 +316,20 @@ void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
         lh__conn_deafen(conn);
     }
     lh__exchange_arm(exchange);
+}
+
+void lh__upstream_conn_flush(struct lh__upstream_conn *conn)
+{
+    const struct lh_exchange *exchange = conn->exchange;
+    bool is_able = conn->is_ready && !conn->is_writing && !conn->is_deaf && !conn->has_fin;
+
+    if (is_able && exchange->out.len > 0) {
+        lh__conn_send_out(conn);
+    }
+    if (is_able && exchange->wants_fin && exchange->is_whole && !conn->is_writing &&
+        !conn->is_deaf) {
+        lh__conn_send_fin(conn);
+    }
 }
 
 /* ---- connecting ---- */
@@ -388,7 +414,8 @@ static void lh__conn_begin_tls(struct lh__upstream_conn *conn)
 {
     struct lh_upstream *upstream = conn->upstream;
 
-    conn->tls = lh__tls_connect(upstream->server->upstream_tls, upstream->host);
+    conn->tls =
+        lh__tls_connect(upstream->server->upstream_tls, upstream->host, &upstream->tls_ticket);
     if (conn->tls == NULL) {
         lh__exchange_fail(conn->exchange, LH_OUT_OF_MEMORY, "no memory for TLS");
         return;

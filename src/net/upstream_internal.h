@@ -32,7 +32,9 @@ struct lh__upstream_conn {
     bool is_reused;      /* it has served an exchange before */
     bool is_reading;
     bool is_writing;
-    bool is_deaf; /* it takes no more of the request; it may have answered */
+    bool is_deaf;  /* it takes no more of the request; it may have answered */
+    bool has_fin;  /* our side is closed */
+    bool is_reset; /* it is to be closed so */
     bool is_closed;
 };
 
@@ -51,6 +53,7 @@ struct lh_exchange {
     bool is_head;
     bool is_safe;
     bool is_whole;     /* the request is */
+    bool wants_fin;    /* behind it */
     bool has_answered; /* on_head was called */
     bool is_full;      /* said so; on_writable is owed */
     bool is_paused;
@@ -73,6 +76,7 @@ struct lh_upstream {
     uint32_t open_count;
     uint32_t idle_count;
     uint32_t waiting_count;
+    struct lh__tls_ticket tls_ticket;
     bool is_tls;
     bool is_closing;
 };

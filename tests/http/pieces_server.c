@@ -192,7 +192,10 @@ static void handle_echo(struct lh_http_call *call, void *context)
 {
     struct echo *echo = calloc(1, sizeof *echo);
     struct lh_http_sending sending = {echo_on_ready, echo_on_gone, echo};
-    struct lh_http_stream stream = {echo_on_data, echo_on_end, echo_on_stream_gone, echo};
+    struct lh_http_stream stream = {.on_data = echo_on_data,
+                                    .on_end = echo_on_end,
+                                    .on_gone = echo_on_stream_gone,
+                                    .arg = echo};
     if (echo == NULL)
         abort();
     echo->seen = context;
@@ -251,7 +254,8 @@ static void held_on_timer(struct lh_timer *timer, void *arg)
 static void handle_held(struct lh_http_call *call, void *context)
 {
     struct held *held = calloc(1, sizeof *held);
-    struct lh_http_stream stream = {held_on_data, held_on_end, held_on_gone, held};
+    struct lh_http_stream stream = {
+        .on_data = held_on_data, .on_end = held_on_end, .on_gone = held_on_gone, .arg = held};
     if (held == NULL)
         abort();
     held->seen = context;

@@ -868,7 +868,10 @@ def test_a_client_that_leaves_in_mid_body_takes_the_exchange_along(gateway):
     def behave(connection):
         request = connection.head()
         if request:
-            ends.append(connection.body_of(request))
+            try:
+                ends.append(connection.body_of(request))
+            except ConnectionResetError:
+                ends.append(None)
 
     server = gateway(behave)
     client = server.connect()
@@ -897,6 +900,79 @@ def test_a_client_that_leaves_before_its_answer_takes_the_exchange_along(gateway
     client.fill()
     client.reset()
     wait_until(lambda: ends == ["cut"])
+    wait_until(lambda: server.metric("lakehouse_upstream_connections", state="busy") == 0)
+
+
+@pytest.mark.parametrize("raw,body", [
+    (get(INDEX).encode(), b""),
+    (post(INDEX + "/search", b'{"vector":[1]}'), b'{"vector":[1]}'),
+    (post_chunked(ADD, chunked(b"a" * 100_000)), b"a" * 100_000),
+], ids=["no body", "length", "chunked"])
+def test_an_upstream_sees_that_the_client_has_closed_its_side(gateway, raw, body):
+    """It may know that nobody waits then; a client that reads on gets its answer all the same."""
+    seen = []
+
+    def behave(connection):
+        while request := connection.request():
+            seen.append(request.body)
+            if connection.fill():
+                seen.append("something follows")
+            seen.append("end")
+            connection.answer(b"{}")
+            return
+
+    server = gateway(behave)
+    client = server.connect()
+    client.send(raw)
+    wait_until(lambda: seen == [body])
+    time.sleep(0.1)
+    assert seen == [body]
+    client.finish()
+    assert client.answer().status == 200
+    assert client.at_eof()
+    client.close()
+    assert seen == [body, "end"]
+    wait_until(lambda: server.metric("lakehouse_upstream_connections", state="busy") == 0)
+
+
+def test_a_connection_whose_side_is_closed_serves_no_other_request(gateway):
+    numbers = []
+
+    def behave(connection):
+        while connection.request():
+            numbers.append(connection.number)
+            connection.answer(b"{}")
+
+    server = gateway(behave)
+    for _ in range(5):
+        client = server.connect()
+        client.send(get(INDEX))
+        client.finish()
+        assert client.answer().status == 200
+        client.close()
+    with server.client() as client:
+        assert [client.get(INDEX).status for _ in range(5)] == [200] * 5
+    assert len(numbers) == 10 and server.metric("lakehouse_upstream_failures_total") == 0
+
+
+def test_an_upstream_is_reset_when_its_client_is_gone(gateway):
+    ends = []
+
+    def behave(connection):
+        if connection.request():
+            ends.append("asked")
+            try:
+                # Python's TLS tells a reset as an end.
+                ends.append("reset" if not connection.fill() and tls_help.IS_ON else "an end")
+            except ConnectionResetError:
+                ends.append("reset")
+
+    server = gateway(behave)
+    client = server.connect()
+    client.send(post(INDEX + "/search", b"{}"))
+    wait_until(lambda: ends == ["asked"])
+    client.reset()
+    wait_until(lambda: ends == ["asked", "reset"])
     wait_until(lambda: server.metric("lakehouse_upstream_connections", state="busy") == 0)
 
 

@@ -28,6 +28,7 @@ class Service:
         self.behave, self.context = behave, context
         self.failures = []  # of handshakes
         self.versions = []
+        self.resumed = []
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -43,6 +44,7 @@ class Service:
             if self.context is not None:
                 sock = self.context.wrap_socket(sock, server_side=True)
                 self.versions.append(sock.version())
+                self.resumed.append(sock.session_reused)
             self.behave(Connection(sock, 0))
         except OSError as failure:
             self.failures.append(failure)
@@ -86,6 +88,42 @@ def test_one_connection_and_one_handshake_serve_many_requests(gateway):
     # The gateway asks for /readyz by itself, perhaps at the same time.
     assert server.metric("lakehouse_upstream_connects_total") <= 2
     assert set(service.versions) == {"TLSv1.3"}
+
+
+def once(connection):
+    """A behaviour: a request, an answer, the end."""
+    if connection.request():
+        connection.answer(b"{}", "Connection: close")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_next_connection_resumes_the_session_of_the_last(gateway, version):
+    context = tls_help.server_context()
+    context.minimum_version = context.maximum_version = version
+    service = Service(once, context)
+    server = gateway(service)
+    with server.client() as client:
+        for _ in range(5):
+            assert client.get(INDEX).status == 200
+    # The gateway's own /readyz may have come at the same time as the first.
+    assert len(service.resumed) >= 5
+    assert not service.resumed[0] and all(service.resumed[2:])
+    assert service.failures == []
+
+
+def test_a_session_is_not_resumed_once_its_authority_is_trusted_no_more(gateway, tmp_path):
+    trusted = tmp_path / "trusted.pem"
+    shutil.copy(tls_help.certificate()[0], trusted)
+    service = Service(once, tls_help.server_context())
+    server = gateway(service, SSL_CERT_FILE=str(trusted))
+    with server.client() as client:
+        for _ in range(3):
+            assert client.get(INDEX).status == 200
+        assert service.resumed[-1]
+        shutil.copy(tls_help.certificate("stranger")[0], trusted)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: client.get(INDEX).status == 502)
+        assert "its certificate is refused" in refusal(server)
 
 
 def test_the_name_of_the_url_is_asked_for_and_checked(gateway):

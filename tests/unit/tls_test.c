@@ -115,7 +115,7 @@ static enum lh__tls_result shake(struct pair *pair, const char *host, size_t ste
     enum lh__tls_result result;
     char nothing[1];
     size_t len;
-    *pair = (struct pair){.client = lh__tls_connect(client_context, host),
+    *pair = (struct pair){.client = lh__tls_connect(client_context, host, NULL),
                           .server = lh__tls_accept(server_context)};
     assert_non_null(pair->client);
     assert_non_null(pair->server);
