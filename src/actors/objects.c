@@ -545,6 +545,11 @@ void lh_handle_object_list(struct lh_http_call *call, void *context)
         lh_http_answer_error(call, &error);
         return;
     }
+    if (!lh_str_is_utf8(prefix)) {
+        lh_error_set(&error, LH_INVALID_ARGUMENT, "prefix: it is not UTF-8, as keys are");
+        lh_http_answer_error(call, &error);
+        return;
+    }
     struct object_call *object = create(gateway, call, LH_TRANSFER_LIST, prefix);
     if (object == NULL)
         return;

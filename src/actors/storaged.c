@@ -66,6 +66,12 @@ static void end(struct lh_storaged *storaged, struct lh_transfer *transfer,
     reply(storaged, transfer);
 }
 
+static struct lh_object_conditions conditions_of(const struct lh_transfer *transfer)
+{
+    return (struct lh_object_conditions){lh_buf_str(&transfer->if_match),
+                                         lh_buf_str(&transfer->if_none_match)};
+}
+
 /* ---- put ---- */
 
 static void put_done(struct lh_object_put *put)
@@ -89,8 +95,7 @@ static void begin_put(struct state *state)
 {
     struct lh_transfer *transfer = state->transfer;
     state->put = (struct lh_object_put){.key = lh_buf_str(&transfer->key),
-                                        .if_match = lh_buf_str(&transfer->if_match),
-                                        .if_none_match = lh_buf_str(&transfer->if_none_match),
+                                        .conditions = conditions_of(transfer),
                                         .length = transfer->length,
                                         .info = transfer->info,
                                         .done = put_done,
@@ -254,8 +259,10 @@ static struct state *begin(struct lh_storaged *storaged, struct lh_transfer *tra
             (struct lh_object_get){.key = lh_buf_str(&transfer->key), .done = opened, .arg = state};
         break;
     case LH_TRANSFER_DELETE:
-        state->delete_ = (struct lh_object_delete){
-            .key = lh_buf_str(&transfer->key), .done = deleted, .arg = state};
+        state->delete_ = (struct lh_object_delete){.key = lh_buf_str(&transfer->key),
+                                                   .conditions = conditions_of(transfer),
+                                                   .done = deleted,
+                                                   .arg = state};
         break;
     case LH_TRANSFER_LIST:
         break;

@@ -67,7 +67,8 @@ struct lh_disk_op {
     struct lh_disk_op *queued; /* the chain behind this one, while both wait to be started */
     size_t finished;           /* bytes of a write; of a READ the owner's to look at */
     uint32_t slot;             /* io_uring: which chain of those in flight */
-    bool answered;             /* io_uring: its completion is here */
+    bool answered;             /* io_uring: the kernel is through with it; `done` is called when
+                                * that has been for all before it in the chain */
 };
 
 /* Operations in one chain: linked writes are one submission, so they must fit a ring. */

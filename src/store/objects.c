@@ -63,6 +63,26 @@ enum lh_status lh__object_fail(struct lh_error *error, int rc, const char *doing
                         (int)(key.len < 60 ? key.len : 60), key.ptr);
 }
 
+bool lh__object_has_conditions(const struct lh_object_conditions *conditions)
+{
+    return conditions->if_match.len > 0 || conditions->if_none_match.len > 0;
+}
+
+enum lh_status lh__object_check_conditions(const struct lh_object_conditions *conditions,
+                                           const char *etag, struct lh_error *error)
+{
+    struct lh_str must_be = conditions->if_match;
+    struct lh_str must_not_be = conditions->if_none_match;
+    if (must_be.len > 0 && !lh_etag_is_in(must_be, etag, true))
+        return lh_error_set(error, LH_PRECONDITION_FAILED, "If-Match: the object %s%.40s",
+                            etag == NULL ? "is not there" : "has the ETag ",
+                            etag == NULL ? "" : etag);
+    if (must_not_be.len > 0 && lh_etag_is_in(must_not_be, etag, false))
+        return lh_error_set(error, LH_PRECONDITION_FAILED,
+                            "If-None-Match: the object is there, with the ETag %.40s", etag);
+    return LH_OK;
+}
+
 /* ---- locks ---- */
 
 static uint32_t bucket_of(struct lh_str path, uint32_t buckets)

@@ -37,6 +37,13 @@ bool lh_objects_keeps_types(const struct lh_objects *objects);
 bool lh_objects_is_idle(const struct lh_objects *objects);
 struct lh_objects_counts lh_objects_counts(const struct lh_objects *objects);
 
+/* What must hold of that which is there, as in the headers; empty: nothing. When it does not, the
+ * call ends with LH_PRECONDITION_FAILED and has changed nothing. */
+struct lh_object_conditions {
+    struct lh_str if_match;
+    struct lh_str if_none_match;
+};
+
 /* ---- put ---- */
 
 #define LH_OBJECT_LENGTH_UNKNOWN UINT64_MAX
@@ -45,8 +52,7 @@ struct lh_objects_counts lh_objects_counts(const struct lh_objects *objects);
  * that is last, or for an abort. What it borrows stays until then, a piece until its `done`. */
 struct lh_object_put {
     struct lh_str key; /* checked */
-    struct lh_str if_match;
-    struct lh_str if_none_match;
+    struct lh_object_conditions conditions;
     uint64_t length;
     struct lh_str piece;
     bool is_last;
@@ -84,9 +90,10 @@ void lh_object_close(struct lh_object_get *get);
 
 struct lh_object_delete {
     struct lh_str key;
+    struct lh_object_conditions conditions;
     void (*done)(struct lh_object_delete *delete_);
     void *arg;
-    struct lh_error error; /* LH_OK also when there was nothing */
+    struct lh_error error; /* LH_OK also when there was nothing, unless a condition wants it */
     struct lh__delete *own;
 };
 

@@ -115,6 +115,7 @@ struct lh__delete {
     struct lh_object_delete *delete_;
     struct lh__lock lock;
     struct lh__way way;
+    struct lh__find find; /* of what is there, for the conditions */
     struct lh__prune prune;
     struct lh__settle up;
     char path[LH_OBJECT_PATH_BYTES];
@@ -198,23 +199,61 @@ static void unlinked(struct lh__step *step, int rc)
         gone(own);
 }
 
+static void unlink_file(struct lh__delete *own)
+{
+    lh__object_step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->path},
+                    unlinked);
+}
+
 /* Without its folder there is no object either; but whoever removed it may not have synced that. */
 static void without_folder(struct lh__delete *own)
 {
+    struct lh_object_delete *delete_ = own->delete_;
+    if (lh__object_check_conditions(&delete_->conditions, NULL, &delete_->error) != LH_OK) {
+        leave(own, 0);
+        return;
+    }
     lh__object_unlock(own->step.objects, &own->lock);
     settle(own);
+}
+
+static void looked(struct lh__find *find, int rc)
+{
+    struct lh__delete *own = find->arg;
+    struct lh_object_delete *delete_ = own->delete_;
+    struct lh_object_info info;
+    struct lh_object_stat stat;
+    if (rc == 0) {
+        lh_disk_close(own->step.objects->disk, find->file);
+        lh_object_describe(&find->facts, &stat, &info);
+    }
+    if (rc != 0 && rc != -ENOENT)
+        leave(own, rc);
+    else if (lh__object_check_conditions(&delete_->conditions, rc == 0 ? info.etag : NULL,
+                                         &delete_->error) != LH_OK)
+        leave(own, 0);
+    else
+        unlink_file(own);
 }
 
 static void way_found(struct lh__way *way, int rc)
 {
     struct lh__delete *own = way->arg;
-    if (rc == -ENOENT || rc == -ENOTDIR)
+    if (rc == -ENOENT || rc == -ENOTDIR) {
         without_folder(own);
-    else if (rc != 0)
+    } else if (rc != 0) {
         leave(own, rc);
-    else
-        lh__object_step(&own->step, (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = own->path},
-                        unlinked);
+    } else if (lh__object_has_conditions(&own->delete_->conditions)) {
+        own->find = (struct lh__find){.step.objects = own->step.objects,
+                                      .path = own->path,
+                                      .aside = own->aside,
+                                      .looks_aside = true,
+                                      .done = looked,
+                                      .arg = own};
+        lh__object_find(&own->find);
+    } else {
+        unlink_file(own);
+    }
 }
 
 static void locked(struct lh__lock *lock)

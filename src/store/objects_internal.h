@@ -184,6 +184,12 @@ void lh__object_drop_key(struct lh_objects *objects, struct lh_str key);
 /* The key of a file's path that is not aside. `key` has as much room as the path. */
 struct lh_str lh__object_key_of_path(struct lh_str path, char *key);
 
+bool lh__object_has_conditions(const struct lh_object_conditions *conditions);
+/* Against the entity tag of what is there, NULL: nothing. */
+LH_MUST_USE enum lh_status
+lh__object_check_conditions(const struct lh_object_conditions *conditions, const char *etag,
+                            struct lh_error *error);
+
 /* What -errno means to a client. */
 enum lh_status lh__object_fail(struct lh_error *error, int rc, const char *doing,
                                struct lh_str key);

@@ -266,27 +266,6 @@ static void write_last(struct lh__put *own)
 
 /* ---- the last piece: conditions, folders ---- */
 
-static bool meets_conditions(struct lh__put *own, const char *etag)
-{
-    struct lh_object_put *put = own->put;
-    if (put->if_match.len > 0 && !lh_etag_is_in(put->if_match, etag, true)) {
-        lh_error_set(&put->error, LH_PRECONDITION_FAILED, "If-Match: the object %s%.40s",
-                     etag == NULL ? "is not there" : "has the ETag ", etag == NULL ? "" : etag);
-        return false;
-    }
-    if (put->if_none_match.len > 0 && lh_etag_is_in(put->if_none_match, etag, false)) {
-        lh_error_set(&put->error, LH_PRECONDITION_FAILED,
-                     "If-None-Match: the object is there, with the ETag %.40s", etag);
-        return false;
-    }
-    return true;
-}
-
-static bool has_conditions(const struct lh_object_put *put)
-{
-    return put->if_match.len > 0 || put->if_none_match.len > 0;
-}
-
 /* Whether what is there, as a find says, lets the put go on; ends it otherwise. */
 static bool may_go_on(struct lh__put *own, struct lh__find *find, int rc)
 {
@@ -300,7 +279,8 @@ static bool may_go_on(struct lh__put *own, struct lh__find *find, int rc)
         fail(own, rc, "looking at");
         return false;
     }
-    if (!meets_conditions(own, rc == 0 ? info.etag : NULL)) {
+    if (lh__object_check_conditions(&own->put->conditions, rc == 0 ? info.etag : NULL,
+                                    &own->put->error) != LH_OK) {
         give_up(own);
         return false;
     }
@@ -342,7 +322,8 @@ static void way_found(struct lh__way *way, int rc)
         give_up(own);
     } else if (rc != 0) {
         fail(own, rc, "making the folders of");
-    } else if (has_conditions(own->put) || lh__object_may_be_aside(own->objects, own->put->key)) {
+    } else if (lh__object_has_conditions(&own->put->conditions) ||
+               lh__object_may_be_aside(own->objects, own->put->key)) {
         look(own, replaced_found);
     } else {
         go_on(own);
@@ -434,7 +415,7 @@ void lh_object_put(struct lh_objects *objects, struct lh_object_put *put)
     }
     objects->open++;
     /* What is refused at the end is refused before it is uploaded, too. */
-    if (has_conditions(put))
+    if (lh__object_has_conditions(&put->conditions))
         look(put->own, first_found);
     else
         take_piece(put->own);

@@ -1,5 +1,6 @@
 """Objects over HTTP: put, get, delete and list, keys of every kind, conditions and ranges."""
 
+import base64
 import json
 import os
 import subprocess
@@ -239,6 +240,53 @@ def test_conditions_of_a_put(store):
     assert os.listdir(os.path.join(store.root, "%tmp")) == []
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("folder", ["", "in/a/folder/"])
+def test_conditions_of_a_change(store, method, is_there, folder):
+    key, other = folder + "k", '"0000"'
+    etag = store.put("same bytes", b"here").headers["etag"]
+    for headers, holds in (
+        ({"If_Match": etag}, is_there),
+        ({"If_Match": f"{other}, {etag}"}, is_there),
+        ({"If_Match": "*"}, is_there),
+        ({"If_Match": other}, False),
+        ({"If_Match": "W/" + etag}, False),
+        ({"If_Match": "nonsense"}, False),
+        ({"If_None_Match": "*"}, not is_there),
+        ({"If_None_Match": etag}, not is_there),
+        ({"If_None_Match": "W/" + etag}, not is_there),
+        ({"If_None_Match": other}, True),
+        ({"If_Match": etag, "If_None_Match": other}, is_there),
+        ({"If_Match": etag, "If_None_Match": etag}, False),
+    ):
+        assert (store.put(key, b"here") if is_there else store.delete(key)).status in (200, 204)
+        call = "put" if method == "PUT" else "delete"
+        answer = store.client.request(method, f"/v1/storage/{call}/{key}",
+                                      b"new" if method == "PUT" else None, named(headers))
+        done = 200 if method == "PUT" else 204
+        assert answer.status == (done if holds else 412), (headers, answer)
+        after = store.get(key)
+        if not holds:
+            assert answer.code == "precondition_failed"
+            assert (after.status, after.body == b"here") == ((200, True) if is_there else
+                                                             (404, False))
+        elif method == "PUT":
+            assert after.body == b"new"
+        else:
+            assert after.status == 404
+    assert os.listdir(os.path.join(store.root, "%tmp")) == []
+
+
+def test_conditions_of_a_delete_find_an_object_whose_name_is_a_folder(store):
+    etag = store.put("a", b"file").headers["etag"]
+    assert store.put("a/b", b"deep").status == 200
+    for value, status in (('"0000"', 412), (etag, 204)):
+        answer = store.client.delete("/v1/storage/delete/a", headers={"If-Match": value})
+        assert answer.status == status
+    assert store.keys() == ["a/b"]
+
+
 def test_etags_follow_the_bytes_and_outlive_a_restart(store):
     one = store.put("k", b"same").headers["etag"]
     assert store.put("l", b"same").headers["etag"] == one
@@ -328,6 +376,18 @@ def test_lists_are_in_byte_order_and_pages_are_seamless(store):
     assert store.keys(prefix="a/") == ["a/b", "a/b/c"]
     assert store.keys(prefix="a/b", limit=1) == ["a/b", "a/b/c"]
     assert store.keys(prefix="nothing") == []
+    # A prefix is bytes, not a path, and a cursor a place, whether or not a key is there.
+    assert store.keys(prefix="/") == store.keys(prefix="a//") == store.keys(prefix="..") == []
+    assert store.keys(prefix="a%") == ["a%b"]
+    for after in ("a", "a/", "a/b", "a/b0", "0", "ä", "ü"):
+        cursor = base64.urlsafe_b64encode(after.encode()).decode().rstrip("=")
+        if after.endswith("/"):
+            assert store.try_list(cursor=cursor).code == "invalid_cursor"
+            continue
+        page = [entry["Key"] for entry in store.list(cursor=cursor)["objects"]]
+        assert page == [key for key in in_order if key.encode() > after.encode()]
+        page = [entry["Key"] for entry in store.list(cursor=cursor, prefix="a/")["objects"]]
+        assert page == [key for key in ("a/b", "a/b/c") if key.encode() > after.encode()]
     entry = store.list(prefix="b")["objects"][0]
     assert entry["Size"] == 1 and entry["ETag"] == store.get("b").headers["etag"].strip('"')
     assert entry["LastModified"].endswith("Z") and len(entry["LastModified"]) == 24
@@ -342,7 +402,13 @@ def test_lists_are_in_byte_order_and_pages_are_seamless(store):
         ({"cursor": "!!!!"}, "invalid_cursor"),
         ({"cursor": "AAAA"}, "invalid_cursor"),
         ({"cursor": "YQ+"}, "invalid_cursor"),
+        ({"cursor": "Li4"}, "invalid_cursor"),  # of ".."
+        ({"cursor": "YQ=="}, "invalid_cursor"),
+        ({"limit": ""}, "invalid_argument"),
+        ({"limit": "-1"}, "invalid_argument"),
+        ({"limit": "99999999999999999999"}, "invalid_argument"),
         ({"prefix": "x" * 1025}, "limit_exceeded"),
+        ({"prefix": b"\xff"}, "invalid_argument"),
     ],
 )
 def test_bad_list_queries_are_refused(store, query, code):
