@@ -140,15 +140,6 @@ static bool parse_flags(int argc, char **argv, struct flags *flags)
     return true;
 }
 
-/* What a start would find wrong with the files that the configuration names. */
-static enum lh_status check_files(const struct lh_config *config, struct lh_error *error)
-{
-    struct lh_access access;
-    enum lh_status status = lh_access_init(&access, config, error);
-    lh_access_deinit(&access);
-    return status;
-}
-
 static int print_config(const struct lh_config *config)
 {
     struct lh_buf out = LH_BUF_EMPTY;
@@ -159,7 +150,7 @@ static int print_config(const struct lh_config *config)
         fprintf(stderr, "lakehoused: server.io: %s\n", note);
         return EXIT_USAGE;
     }
-    if (check_files(config, &error) != LH_OK) {
+    if (lh_server_check(config, &error) != LH_OK) {
         fprintf(stderr, "lakehoused: %s\n", error.text);
         return error.status == LH_CONFIG ? EXIT_USAGE : EXIT_FAILED;
     }

@@ -43,11 +43,14 @@ static enum lh_status check_binds(const struct lh_config *config, const struct l
         return LH_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct lh_str host = lh_config_bind(config, keys[i]).host;
-        if (host.len > 0 && !is_loopback_host(host))
-            return lh_error_set(error, LH_CONFIG,
-                                "%s: other hosts reach %.*s, and no token is configured: "
-                                "gateway.secrets_path names the file of tokens",
-                                keys[i], (int)(host.len < 40 ? host.len : 40), host.ptr);
+        if (host.len == 0 || is_loopback_host(host))
+            continue;
+        lh_error_set(error, LH_CONFIG,
+                     "other hosts reach %.*s, and no token is configured: "
+                     "gateway.secrets_path names the file of tokens",
+                     (int)(host.len < 40 ? host.len : 40), host.ptr);
+        lh_config_blame(config, keys[i], error);
+        return LH_CONFIG;
     }
     return LH_OK;
 }
@@ -262,9 +265,11 @@ static bool check_rate(struct lh_access *access, struct lh_http_call *call,
         return true;
     uint64_t now_ns = lh_clock_ns();
     uint64_t limit = requests;
+    const char *what = "requests";
     uint64_t wait_ns = lh_bucket_take(&caller->requests, requests, 1, false, now_ns);
     if (wait_ns == 0) {
         limit = caller->bytes_per_second;
+        what = "bytes of bodies";
         wait_ns = lh_bucket_take(&caller->bytes, limit,
                                  length != LH_HTTP_LENGTH_UNKNOWN ? length : 0, true, now_ns);
     }
@@ -274,8 +279,7 @@ static bool check_rate(struct lh_access *access, struct lh_http_call *call,
              (unsigned long long)((wait_ns + SECOND_NS - 1) / SECOND_NS));
     lh_http_call_add_header(call, "Retry-After", seconds);
     lh_error_set(&error, LH_TOO_MANY_REQUESTS, "%llu %s a second are allowed: try again in %s s",
-                 (unsigned long long)limit, limit == requests ? "requests" : "bytes of bodies",
-                 seconds);
+                 (unsigned long long)limit, what, seconds);
     refuse(call, &access->limited, NULL, &error);
     return false;
 }

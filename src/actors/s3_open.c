@@ -37,19 +37,27 @@ static const char *find_credentials(const struct lh_config *config,
     return "configuration";
 }
 
-/* What is wrong begins with its key; where that was set goes before it. */
-static void add_origin(const struct lh_config *config, struct lh_error *error)
+/* The store as the configuration has it; `from`: where its credentials come from. */
+static enum lh_status create(const struct lh_config *config, const struct lh_secrets *secrets,
+                             struct lh_s3 **s3, const char **from, struct lh_error *error)
 {
-    char text[sizeof error->text];
-    char key[32];
-    size_t len = strcspn(error->text, ":");
-    if (error->status != LH_CONFIG || len >= sizeof key)
-        return;
-    snprintf(key, sizeof key, "%.*s", (int)len, error->text);
-    memcpy(text, error->text, sizeof text);
-    const char *origin = lh_config_origin(config, key);
-    if (origin != NULL)
-        lh_error_set(error, LH_CONFIG, "%s: %s", origin, text);
+    struct lh_s3_options store = {.endpoint = lh_config_string(config, "s3.endpoint"),
+                                  .region = lh_config_string(config, "s3.region"),
+                                  .bucket = lh_config_string(config, "s3.bucket"),
+                                  .use_path_style = lh_config_bool(config, "s3.use_path_style")};
+    *from = find_credentials(config, secrets, &store.credentials);
+    return lh_s3_create(&store, s3, error);
+}
+
+enum lh_status lh_storaged_s3_check(const struct lh_config *config,
+                                    const struct lh_secrets *secrets, struct lh_error *error)
+{
+    struct lh_s3 *s3;
+    const char *from;
+    enum lh_status status = create(config, secrets, &s3, &from, error);
+    if (status == LH_OK)
+        lh_s3_destroy(s3);
+    return status;
 }
 
 enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged, const struct lh_config *config,
@@ -57,16 +65,10 @@ enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged, const struct
                                    struct lh_error *error)
 {
     struct lh_storaged_s3_options options = {.log = log};
-    struct lh_s3_options store = {.endpoint = lh_config_string(config, "s3.endpoint"),
-                                  .region = lh_config_string(config, "s3.region"),
-                                  .bucket = lh_config_string(config, "s3.bucket"),
-                                  .use_path_style = lh_config_bool(config, "s3.use_path_style")};
-    const char *from = find_credentials(config, secrets, &store.credentials);
-    enum lh_status status = lh_s3_create(&store, &options.s3, error);
-    if (status != LH_OK) {
-        add_origin(config, error);
+    const char *from;
+    enum lh_status status = create(config, secrets, &options.s3, &from, error);
+    if (status != LH_OK)
         return status;
-    }
     status = lh_storaged_s3_init(storaged, &options, error);
     if (status != LH_OK) {
         lh_s3_destroy(options.s3);

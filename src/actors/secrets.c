@@ -10,6 +10,7 @@
 #include "ext/decode.h"
 #include "ext/toml.h"
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
@@ -381,11 +382,19 @@ enum lh_status lh_secrets_read(const char *path, struct lh_secrets **secrets,
 enum lh_status lh_secrets_read_configured(const struct lh_config *config,
                                           struct lh_secrets **secrets, struct lh_error *error)
 {
-    struct lh_str path = lh_config_string(config, "gateway.secrets_path");
-    if (path.len == 0)
-        path = lh_config_string(config, "queryd.secrets_path");
+    const char *key = "gateway.secrets_path";
+    struct lh_str path = lh_config_string(config, key);
+    if (path.len == 0) {
+        key = "queryd.secrets_path";
+        path = lh_config_string(config, key);
+    }
     *secrets = NULL;
-    return path.len > 0 ? lh_secrets_read(path.ptr, secrets, error) : LH_OK;
+    enum lh_status status = path.len > 0 ? lh_secrets_read(path.ptr, secrets, error) : LH_OK;
+    bool is_in_the_file = status != LH_OK && error->text[path.len] == ':' &&
+                          isdigit((unsigned char)error->text[path.len + 1]);
+    if (status != LH_OK && !is_in_the_file)
+        lh_config_blame(config, key, error);
+    return status;
 }
 
 static void destroy_text(char *text)

@@ -227,15 +227,6 @@ static enum lh_status open_s3(struct lh_server *server, const struct lh_config *
     return listen_on(server, config, LH_HTTP_STORAGED, error);
 }
 
-static bool is_on_s3(const struct lh_config *config)
-{
-    struct lh_str backend = lh_config_string(config, "storaged.backend");
-    if (!lh_str_eq(backend, LH_STR("auto")))
-        return lh_str_eq(backend, LH_STR("s3"));
-    return lh_config_string(config, "storaged.root").len == 0 &&
-           lh_config_string(config, "s3.bucket").len > 0;
-}
-
 /* Opens storaged.root; nothing when there is none. */
 static enum lh_status open_storaged(struct lh_server *server, const struct lh_config *config,
                                     struct lh_error *error)
@@ -248,7 +239,10 @@ static enum lh_status open_storaged(struct lh_server *server, const struct lh_co
     char path[4096];
     char note[160];
     struct lh_storaged_options options = {.root = path, .log = &server->log};
-    if (is_on_s3(config))
+    bool is_on_s3;
+    if (lh_server_backend(config, &is_on_s3, error) != LH_OK)
+        return error->status;
+    if (is_on_s3)
         return open_s3(server, config, error);
     if (folder.len == 0)
         return LH_OK;
@@ -491,8 +485,10 @@ enum lh_status lh_server_start(struct lh_server *server, const struct lh_config 
         status = lh_queryd_start(&server->queryd, error);
     if (status == LH_OK)
         log_start(server, config);
-    if (status != LH_OK)
+    if (status != LH_OK) {
+        lh_config_locate(config, error);
         lh_server_stop(server);
+    }
     return status;
 }
 

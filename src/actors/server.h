@@ -46,6 +46,10 @@ struct lh_server {
 LH_MUST_USE enum lh_status lh_server_start(struct lh_server *server, const struct lh_config *config,
                                            struct lh_error *error);
 
+/* Without a start: what that would find wrong with what the configuration names. It makes nothing,
+ * so folders are not looked at, nor ports. */
+LH_MUST_USE enum lh_status lh_server_check(const struct lh_config *config, struct lh_error *error);
+
 /* How the configuration is read again at SIGHUP. Before the loop runs; without it the files that
  * the first one names are read again. */
 void lh_server_reread_by(struct lh_server *server,
@@ -72,6 +76,13 @@ void lh_server_stop(struct lh_server *server);
 LH_MUST_USE enum lh_status lh_server_objects(const struct lh_server *server,
                                              const struct lh_config *config, const char *url_key,
                                              struct lh_object_client_options *options,
+                                             struct lh_error *error);
+
+/* ---- server_check.c ---- */
+
+/* Which of its stores storaged has: a bucket, or a folder if there is one. LH_CONFIG: the folder
+ * that is asked for has no name. */
+LH_MUST_USE enum lh_status lh_server_backend(const struct lh_config *config, bool *is_on_s3,
                                              struct lh_error *error);
 
 /* ---- reload.c ---- */

@@ -56,6 +56,10 @@ LH_MUST_USE enum lh_status lh_storaged_s3_open(struct lh_storaged_s3 *storaged,
                                                const struct lh_config *config,
                                                const struct lh_secrets *secrets,
                                                const struct lh_log *log, struct lh_error *error);
+/* Whether it would, but for memory: nothing is kept. */
+LH_MUST_USE enum lh_status lh_storaged_s3_check(const struct lh_config *config,
+                                                const struct lh_secrets *secrets,
+                                                struct lh_error *error);
 /* When every thread that may send to it has ended, and its own. */
 void lh_storaged_s3_deinit(struct lh_storaged_s3 *storaged);
 

@@ -416,6 +416,20 @@ void lh_config_blame(const struct lh_config *config, const char *key, struct lh_
     error->sys_errno = told.sys_errno;
 }
 
+void lh_config_locate(const struct lh_config *config, struct lh_error *error)
+{
+    struct lh_error told = *error;
+    size_t len = strcspn(told.text, ":");
+    size_t at = lh__config_find((struct lh_str){told.text, len}, false);
+    char key[LH_CONFIG_NAME_MAX];
+    if (at == lh__config_key_count || told.text[len] == '\0' || config->entries[at].origin == NULL)
+        return;
+    lh__config_key_name(&lh__config_keys[at], key);
+    snprintf(error->text, sizeof error->text, "%s",
+             told.text + len + strspn(told.text + len, ": "));
+    lh_config_blame(config, key, error);
+}
+
 bool lh_config_is_set(const struct lh_config *config, const char *key)
 {
     size_t at = lh_config_at(key);

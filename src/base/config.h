@@ -59,6 +59,8 @@ struct lh_config_address lh_config_bind(const struct lh_config *config, const ch
 const char *lh_config_origin(const struct lh_config *config, const char *key);
 /* Puts where the key was set, and the key, before an error that came of its value. */
 void lh_config_blame(const struct lh_config *config, const char *key, struct lh_error *error);
+/* The same for an error that begins with its key, as "server.tls_key: ...", if that was set. */
+void lh_config_locate(const struct lh_config *config, struct lh_error *error);
 bool lh_config_is_set(const struct lh_config *config, const char *key); /* differs from default */
 
 /* The effective configuration as commented TOML, secrets masked. With the defaults, this is the
