@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from lakehouse_server import Client, Server, wait_until
+from lakehouse_server import SERVICES, Client, Server, wait_until
 
 GO_FILE = pathlib.Path(__file__).with_name("go_daemons.toml")
 
@@ -29,6 +29,12 @@ def free_ports(count):
     for one in taken:
         one.close()
     return ports
+
+
+def has_duckdb():
+    """Services that need it do not start without it."""
+    with Server() as server, server.client() as client:
+        return client.get("/v1/sql?q=SELECT+1").status != 501
 
 
 # ---- the file of the separate daemons ----
@@ -119,18 +125,60 @@ def test_a_mistake_is_told_with_its_place(tmp_path, text, said):
         assert err.startswith(f"lakehoused: {config}{said}"), err
 
 
-@pytest.mark.parametrize("key", ["gateway.bind", "vectord.bind"])
+@pytest.mark.parametrize("text,said", [
+    ("[gateway]\nbind = \"0.0.0.0:0\"\n",
+     ":2: gateway.bind: other hosts reach 0.0.0.0, and no token is configured"),
+    ("[gateway]\n\nsecrets_path = \"none\"\n",
+     ":3: gateway.secrets_path: none: No such file or directory"),
+    ("[queryd]\nsecrets_path = \".\"\n", ":2: queryd.secrets_path: .: is not a file"),
+    ("[server]\ntls_key = \"none\"\ntls_certificate = \"none\"\n",
+     ":3: server.tls_certificate: cannot open none: No such file or directory"),
+    ("[storaged]\nbackend = \"disk\"\n",
+     ":2: storaged.backend: disk needs a folder, storaged.root"),
+    ("[s3]\nbucket = \"b\"\n", ":2: s3.bucket: needs a name of 3 to 63 "),
+    ("[s3]\nbucket = \"bucket\"\nsecret_access_key = \"s\"\n", "s3.access_key_id: "),
+])
+def test_what_cannot_be_used_is_told_with_its_line_and_by_check(tmp_path, text, said):
+    config = tmp_path / "l.toml"
+    config.write_text(text)
+    for more in ([], ["--check"]):
+        binds = [f"--set={name}.bind=127.0.0.1:0" for name in SERVICES
+                 if f"[{name}]\nbind" not in text]
+        code, out, err = run("--config", "l.toml", *binds, *more, cwd=tmp_path)
+        assert code == 2 and out == ""
+        prefix = "lakehoused: l.toml" if said.startswith(":") else "lakehoused: "
+        assert err.splitlines()[-1].startswith(prefix + said), err
+
+
+@pytest.mark.parametrize("section,key", [
+    ("vectord", "data_dir"), ("storaged", "root"), ("ingestd", "spool_dir"),
+    ("queryd", "cache_dir")])
+def test_a_folder_that_cannot_be_made_is_told_with_its_line(tmp_path, section, key):
+    if key in ("spool_dir", "cache_dir") and not has_duckdb():
+        pytest.skip("built without DuckDB")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "l.toml").write_text(f"[{section}]\n{key} = \"file/folder\"\n")
+    binds = [f"--set={name}.bind=127.0.0.1:0" for name in SERVICES]
+    more = [] if key == "root" else ["--set=storaged.root=root"]
+    code, _, err = run("--config", "l.toml", *binds, *more, cwd=tmp_path)
+    assert code in (1, 2)
+    assert err.splitlines()[-1].startswith(f"lakehoused: l.toml:2: {section}.{key}: "), err
+
+
+@pytest.mark.parametrize("key", [f"{name}.bind" for name in SERVICES])
 def test_a_port_that_is_taken_is_told_with_its_line(tmp_path, key):
-    section, name = key.split(".")
-    other = {"gateway": "vectord", "vectord": "gateway"}[section]
+    section = key.split(".")[0]
+    if section in ("catalogd", "ingestd") and not has_duckdb():
+        pytest.skip("built without DuckDB")
+    others = [f"--set={name}.bind=127.0.0.1:0" for name in SERVICES if name != section]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = tmp_path / "lakehouse.toml"
-        config.write_text(f"[{other}]\nbind = \"127.0.0.1:0\"\n[{section}]\n{name} = "
-                          f"\"127.0.0.1:{port}\"\n")
-        code, _, err = run("--config", "lakehouse.toml", cwd=tmp_path)
+        config.write_text(f"[{section}]\nbind = \"127.0.0.1:{port}\"\n")
+        code, _, err = run("--config", "lakehouse.toml", "--set=storaged.root=root", *others,
+                           cwd=tmp_path)
     assert code == 1
-    assert f"lakehouse.toml:4: {key}: cannot listen on 127.0.0.1:{port}" in err
+    assert f"lakehouse.toml:2: {key}: cannot listen on 127.0.0.1:{port}" in err
     assert err.endswith("address already in use\n")
 
 

@@ -99,11 +99,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
                 pass  # it was answered before that
             expect_full(store, client.answer())
             assert store.keys() == ["old"] and store.get("old").body == b"x" * MIB
-            with open(folder / "filler", "wb") as filler:
+            with open(folder / "filler", "wb", buffering=0) as filler:
                 with pytest.raises(OSError):
                     while True:
                         filler.write(bytes(MIB))
-                        filler.flush()
             expect_full(store, store.put("new", bytes(MIB)))
             assert store.delete("old").status == 204
             os.unlink(folder / "filler")
