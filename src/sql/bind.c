@@ -2,6 +2,10 @@
 #include "sql/sql_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* The bits of a NaN that no statement comes by, and below them a parameter's place. */
+#define STANDS_FOR 0x7ff86c6800000000ull
 
 /* NULL: it is an object, or there is no memory. */
 static duckdb_value make_value(struct lh_json json);
@@ -68,7 +72,59 @@ static duckdb_value make_value(struct lh_json json)
     return lh_json_is_object(json) ? NULL : make_list(json);
 }
 
-enum lh_status lh__sql_bind(duckdb_prepared_statement prepared, const struct lh_json *params,
+/* ---- queries of vector functions ---- */
+
+/* DOUBLE[1], as the functions take it: with the same type, DuckDB does not plan anew. */
+static duckdb_value make_stand_in(uint64_t place)
+{
+    uint64_t bits = STANDS_FOR | place;
+    double number;
+    memcpy(&number, &bits, sizeof number);
+    duckdb_logical_type type = duckdb_create_logical_type(DUCKDB_TYPE_DOUBLE);
+    duckdb_value value = duckdb_create_double(number);
+    duckdb_value list = duckdb_create_list_value(type, &value, 1);
+    duckdb_destroy_value(&value);
+    duckdb_destroy_logical_type(&type);
+    return list;
+}
+
+/* Takes a list of numbers into `parameter`. False: it is something else, or there is no memory. */
+static bool take_numbers(struct lh_sql__parameter *parameter, struct lh_json json)
+{
+    uint32_t count = lh_json_count(json);
+    struct lh_json element;
+    double *numbers = malloc((count + 1ul) * sizeof *numbers);
+    bool is_numbers = numbers != NULL && count > 0;
+    uint32_t at = 0;
+    struct lh_json_iter iter = lh_json_elements(json);
+    while (is_numbers && lh_json_next(&iter, &element))
+        is_numbers = lh_json_as_f64(element, &numbers[at++]);
+    if (!is_numbers) {
+        free(numbers);
+        return false;
+    }
+    free(parameter->numbers);
+    parameter->numbers = numbers;
+    parameter->count = count;
+    return true;
+}
+
+const struct lh_sql__parameter *lh__sql_find_parameter(const struct lh_sql_session *session,
+                                                       double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    uint64_t place = bits ^ STANDS_FOR;
+    if (place >= LH_SQL__PARAMETERS || session->running == NULL)
+        return NULL;
+    const struct lh_sql__parameter *parameter = &session->running->parameters[place];
+    return parameter->numbers != NULL ? parameter : NULL;
+}
+
+/* ---- all of them ---- */
+
+enum lh_status lh__sql_bind(duckdb_prepared_statement prepared,
+                            struct lh_sql__parameter *parameters, const struct lh_json *params,
                             struct lh_error *error)
 {
     uint64_t wanted = duckdb_nparams(prepared);
@@ -82,7 +138,11 @@ enum lh_status lh__sql_bind(duckdb_prepared_statement prepared, const struct lh_
     if (params == NULL)
         return LH_OK;
     for (struct lh_json_iter iter = lh_json_elements(*params); lh_json_next(&iter, &element);) {
-        duckdb_value value = make_value(element);
+        struct lh_sql__parameter *parameter =
+            parameters != NULL && at < LH_SQL__PARAMETERS ? &parameters[at] : NULL;
+        bool is_query = parameter != NULL && parameter->uses > 0 &&
+                        parameter->uses == parameter->as_query && take_numbers(parameter, element);
+        duckdb_value value = is_query ? make_stand_in(at) : make_value(element);
         if (value == NULL)
             return lh_error_set(error, LH_INVALID_ARGUMENT,
                                 "params[%llu]: null, booleans, numbers, strings and lists of one "

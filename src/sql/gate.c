@@ -150,10 +150,35 @@ static enum lh_status check_version(struct walk *walk, struct lh_json function)
     return find_table(walk, function, (struct lh_str){text, (size_t)len});
 }
 
+/* ---- parameters ---- */
+
+static void note_parameter(const struct walk *walk, struct lh_json node, bool is_query)
+{
+    struct lh_str name;
+    if (walk->gate->note_parameter != NULL && lh_json_get_str(node, "identifier", &name))
+        walk->gate->note_parameter(name, is_query, walk->gate->arg);
+}
+
+/* The second of a vector function's arguments by place. */
+static void note_query(const struct walk *walk, struct lh_json function)
+{
+    struct lh_json children, query;
+    struct lh_str class;
+    struct lh_json_iter iter;
+    if (!lh_json_get(function, "children", &children))
+        return;
+    iter = lh_json_elements(children);
+    if (lh_json_next(&iter, &query) && lh_json_next(&iter, &query) &&
+        is_empty_or(query, "alias", "") && lh_json_get_str(query, "class", &class) &&
+        lh_str_eq(class, LH_STR("PARAMETER")))
+        note_parameter(walk, query, true);
+}
+
 static enum lh_status check_function(struct walk *walk, struct lh_json node, bool is_table)
 {
     static const char *const series[] = {"range", "generate_series"};
     static const char *const formats[] = {"printf", "format"};
+    static const char *const searches[] = {"vector_search", "nearest"};
     struct lh_str name;
     char lower[NAME_BYTES];
     if (!lh_json_get_str(node, "function_name", &name) || name.len >= NAME_BYTES ||
@@ -169,6 +194,8 @@ static enum lh_status check_function(struct walk *walk, struct lh_json node, boo
         return refuse(walk, node, "table function", lowered);
     if (is_table && lh_str_eq(lowered, LH_STR("version_of")))
         return check_version(walk, node);
+    if (is_table && IS_IN(lowered, searches))
+        note_query(walk, node);
     if (is_table)
         return LH_OK;
     if (!lh__gate_function_is_allowed(lower))
@@ -222,6 +249,8 @@ static enum lh_status check_class(struct walk *walk, struct lh_json node, struct
     };
     if (!IS_IN(class, known))
         return refuse(walk, node, "expression", class);
+    if (lh_str_eq(class, LH_STR("PARAMETER")))
+        note_parameter(walk, node, false);
     if (lh_str_eq(class, LH_STR("FUNCTION")) || lh_str_eq(class, LH_STR("WINDOW")))
         return check_function(walk, node, false);
     return LH_OK;

@@ -15,6 +15,10 @@ struct lh_sql_gate {
     /* Whether a statement may read this table: a dataset, or a version of one ("people@2"). Called
      * once for each place where the statement names one that is none of its own (WITH). */
     bool (*is_table)(struct lh_str name, void *arg);
+    /* NULL, or called for each place where the statement names a parameter ("1" for $1); before
+     * that with `is_query` where all that a vector function is given as its query is the parameter.
+     */
+    void (*note_parameter)(struct lh_str name, bool is_query, void *arg);
     void *arg;
 };
 

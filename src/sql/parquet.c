@@ -103,7 +103,7 @@ enum lh_status lh_sql_write_parquet(struct lh_sql_session *session, const struct
     }
     lh_buf_deinit(&statement);
     if (status == LH_OK)
-        status = lh__sql_bind(prepared, params, error);
+        status = lh__sql_bind(prepared, NULL, params, error);
     if (status == LH_OK)
         status = execute(session, prepared, path, bytes_max, rows, error);
     duckdb_destroy_prepare(&prepared);

@@ -63,7 +63,9 @@ static enum lh_status prepare(struct lh_sql_query *query, const struct lh_sql_ga
     if (statement == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for the statement");
     struct lh_sql__passing passing = {gate, statement};
-    const struct lh_sql_gate noting = {.is_table = lh__sql_statement_note_table, .arg = &passing};
+    const struct lh_sql_gate noting = {.is_table = lh__sql_statement_note_table,
+                                       .note_parameter = lh__sql_statement_note_parameter,
+                                       .arg = &passing};
     enum lh_status status = lh__sql_pass_gate(query->session, &noting, text, fault, error);
     if (status != LH_OK)
         return status;
@@ -132,7 +134,8 @@ enum lh_status lh_sql_start(struct lh_sql_session *session, const struct lh_sql_
     *fault = (struct lh_sql_fault){0};
     enum lh_status status = find_or_prepare(made, gate, text, fault, error);
     if (status == LH_OK)
-        status = lh__sql_bind(made->statement->prepared, params, error);
+        status = lh__sql_bind(made->statement->prepared, made->statement->parameters, params, error);
+    session->running = made->statement;
     if (status == LH_OK && lh__sql_is_interrupted(session, error))
         status = LH_CLOSED;
     if (status == LH_OK)
@@ -201,6 +204,7 @@ void lh_sql_finish(struct lh_sql_query *query)
         free(query->columns[i].type);
     }
     free(query->columns);
+    query->session->running = NULL;
     if (query->has_result)
         duckdb_destroy_result(&query->result);
     if (query->statement != NULL && query->has_failed)

@@ -18,10 +18,23 @@ struct lh_sql {
     struct lh_sql_options options; /* with the two above */
 };
 
+/* A parameter. Where it is the query of vector functions and nothing else, its numbers stay here,
+ * and DuckDB gets a list of one that stands for them: a list of a hundred values costs it more than
+ * all the rest of a search. */
+struct lh_sql__parameter {
+    uint32_t uses;     /* places that name it */
+    uint32_t as_query; /* those of them that are a vector function's query */
+    double *numbers;   /* of this run; NULL: DuckDB has the value */
+    uint32_t count;
+};
+
+#define LH_SQL__PARAMETERS 8u /* that are looked at; DuckDB has the others' values */
+
 struct lh_sql__statement {
     struct lh_sql__statement *next;
     struct lh_buf text;   /* with a NUL at its end */
     struct lh_buf tables; /* that it names and does not define, each with a NUL behind it */
+    struct lh_sql__parameter parameters[LH_SQL__PARAMETERS];
     duckdb_prepared_statement prepared;
 };
 
@@ -34,6 +47,7 @@ struct lh_sql_session {
     duckdb_prepared_statement serialize; /* the gate's: a statement's text to its syntax tree */
     struct lh_sql__statement *kept;      /* the one used last comes first */
     uint32_t kept_count;
+    const struct lh_sql__statement *running; /* NULL: none, or one that is written as Parquet */
     struct lh_counter interrupted; /* 1: until resumed; any thread sets it */
 };
 
@@ -70,9 +84,15 @@ LH_MUST_USE enum lh_status lh__sql_run(duckdb_connection connection, const char 
 /* Whether somebody wants the session's query to end; says so. */
 bool lh__sql_is_interrupted(const struct lh_sql_session *session, struct lh_error *error);
 
-/* Binds the elements of the JSON array `params`. */
+/* Binds the elements of the JSON array `params`; to `parameters`, when not NULL, what may stay
+ * there. */
 LH_MUST_USE enum lh_status lh__sql_bind(duckdb_prepared_statement prepared,
+                                        struct lh_sql__parameter *parameters,
                                         const struct lh_json *params, struct lh_error *error);
+
+/* The parameter that a list's only number stands for. NULL: it is a number. */
+const struct lh_sql__parameter *lh__sql_find_parameter(const struct lh_sql_session *session,
+                                                       double number);
 
 /* The name of a type in SQL. NULL: no memory. */
 char *lh__sql_type_name(duckdb_logical_type type);
@@ -96,8 +116,9 @@ struct lh_sql__statement *lh__sql_statement_take(struct lh_sql_session *session,
 /* Instead of destroying it. */
 void lh__sql_statement_keep(struct lh_sql_session *session, struct lh_sql__statement *statement);
 void lh__sql_statements_drop(struct lh_sql_session *session);
-/* For a gate; `arg` is a struct lh_sql__passing. */
+/* For a gate, both; `arg` is a struct lh_sql__passing. */
 bool lh__sql_statement_note_table(struct lh_str name, void *arg);
+void lh__sql_statement_note_parameter(struct lh_str name, bool is_query, void *arg);
 /* Whether every table that it names is still there. */
 bool lh__sql_statement_has_tables(const struct lh_sql__statement *statement,
                                   const struct lh_sql_gate *gate);

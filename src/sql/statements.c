@@ -28,8 +28,18 @@ struct lh_sql__statement *lh__sql_statement_create(struct lh_str text)
     return NULL;
 }
 
+/* What one run has bound. */
+static void free_numbers(struct lh_sql__statement *statement)
+{
+    for (uint32_t i = 0; i < LH_SQL__PARAMETERS; i++) {
+        free(statement->parameters[i].numbers);
+        statement->parameters[i].numbers = NULL;
+    }
+}
+
 void lh__sql_statement_destroy(struct lh_sql__statement *statement)
 {
+    free_numbers(statement);
     duckdb_destroy_prepare(&statement->prepared);
     lh_buf_deinit(&statement->text);
     lh_buf_deinit(&statement->tables);
@@ -73,6 +83,7 @@ void lh__sql_statement_keep(struct lh_sql_session *session, struct lh_sql__state
         lh__sql_statement_destroy(statement);
         return;
     }
+    free_numbers(statement);
     statement->next = session->kept;
     session->kept = statement;
     if (++session->kept_count > KEPT_MAX)
@@ -85,7 +96,7 @@ void lh__sql_statements_drop(struct lh_sql_session *session)
         drop_last(session);
 }
 
-/* ---- tables ---- */
+/* ---- what it names ---- */
 
 /* The caller's gate, and what it let through is noted. */
 bool lh__sql_statement_note_table(struct lh_str name, void *arg)
@@ -96,6 +107,17 @@ bool lh__sql_statement_note_table(struct lh_str name, void *arg)
     lh_buf_append_str(&passing->statement->tables, name);
     lh_buf_append_char(&passing->statement->tables, TABLE_SEPARATOR);
     return true;
+}
+
+void lh__sql_statement_note_parameter(struct lh_str name, bool is_query, void *arg)
+{
+    struct lh_sql__passing *passing = arg;
+    uint64_t place;
+    if (!lh_str_to_u64(name, &place) || place < 1 || place > LH_SQL__PARAMETERS)
+        return;
+    struct lh_sql__parameter *parameter = &passing->statement->parameters[place - 1];
+    parameter->uses += !is_query;
+    parameter->as_query += is_query;
 }
 
 bool lh__sql_statement_has_tables(const struct lh_sql__statement *statement,

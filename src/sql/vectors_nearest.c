@@ -24,6 +24,14 @@ struct rows {
     uint64_t count;
 };
 
+/* The query of one row. */
+struct query {
+    const double *numbers;
+    uint64_t count;
+    uint64_t *validity; /* NULL: none of them is NULL */
+    uint64_t offset;    /* of the first one's validity */
+};
+
 /* Rows that are asked as one batch. */
 struct batch {
     struct lh_sql_search search;
@@ -55,12 +63,24 @@ static struct lh_str index_of(const struct rows *rows, uint64_t row)
     return (struct lh_str){duckdb_string_t_data(&texts[row]), duckdb_string_t_length(texts[row])};
 }
 
+/* As it lies in the chunk, or as it was bound. */
+static struct query query_of(const struct rows *rows, uint64_t row)
+{
+    duckdb_list_entry entry = rows->lists[row];
+    const double *numbers = rows->numbers + entry.offset;
+    const struct lh_sql__parameter *bound =
+        entry.length == 1 ? lh__sql_find_parameter(rows->session, *numbers) : NULL;
+    if (bound != NULL)
+        return (struct query){.numbers = bound->numbers, .count = bound->count};
+    return (struct query){numbers, entry.length, rows->child_validity, entry.offset};
+}
+
 static enum lh_status read_row(const struct rows *rows, uint64_t row, struct lh_sql_search *search,
                                struct lh_error *error)
 {
     int64_t k = ((int64_t *)duckdb_vector_get_data(rows->vectors[ARGUMENT_K]))[row];
     int64_t ef = ((int64_t *)duckdb_vector_get_data(rows->vectors[ARGUMENT_EF]))[row];
-    uint64_t dimension = rows->lists[row].length;
+    uint64_t dimension = query_of(rows, row).count;
     if (k < 1 || k > LH_K_MAX)
         return lh_error_set(error, LH_INVALID_ARGUMENT, "k: an integer from 1 to %u is needed",
                             LH_K_MAX);
@@ -81,12 +101,12 @@ static enum lh_status read_row(const struct rows *rows, uint64_t row, struct lh_
 static enum lh_status copy_query(const struct rows *rows, uint64_t row, float *to,
                                  struct lh_error *error)
 {
-    uint64_t offset = rows->lists[row].offset;
-    for (uint32_t i = 0; i < rows->lists[row].length; i++) {
-        uint64_t at = offset + i;
-        if (rows->child_validity != NULL && !duckdb_validity_row_is_valid(rows->child_validity, at))
+    struct query query = query_of(rows, row);
+    for (uint32_t i = 0; i < query.count; i++) {
+        if (query.validity != NULL &&
+            !duckdb_validity_row_is_valid(query.validity, query.offset + i))
             return lh_error_set(error, LH_INVALID_ARGUMENT, "query[%u]: NULL", i);
-        to[i] = (float)rows->numbers[at];
+        to[i] = (float)query.numbers[i];
         if (!isfinite(to[i]))
             return lh_error_set(error, LH_INVALID_ARGUMENT,
                                 "query[%u]: not a finite number that a float32 holds", i);
