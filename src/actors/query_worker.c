@@ -92,7 +92,8 @@ static enum lh_status connect(struct lh_query_worker *worker, struct lh_error *e
     return LH_OK;
 }
 
-/* How many bytes this thread has read so far, of files and sockets. */
+/* How many bytes this thread has read since the last call, of files and sockets. Between queries it
+ * reads nothing. */
 static uint64_t bytes_read(struct lh_query_worker *worker)
 {
     char text[512];
@@ -102,7 +103,10 @@ static uint64_t bytes_read(struct lh_query_worker *worker)
     if (len <= 0)
         return 0;
     text[len] = '\0';
-    return strncmp(text, "rchar: ", 7) == 0 ? strtoull(text + 7, NULL, 10) : 0;
+    uint64_t total = strncmp(text, "rchar: ", 7) == 0 ? strtoull(text + 7, NULL, 10) : 0;
+    uint64_t since = total - worker->read_before;
+    worker->read_before = total + (uint64_t)len; /* this itself has been read, too */
+    return since;
 }
 
 static void append_end(const struct lh_query *query, struct lh_buf *out)
@@ -145,13 +149,11 @@ static enum lh_status run_asked(struct lh_query_worker *worker, const struct lh_
     return status;
 }
 
-static enum lh_status run(struct lh_query_worker *worker, struct lh_query_piece **last,
-                          struct lh_error *error)
+static enum lh_status run_kind(struct lh_query_worker *worker, struct lh_query_piece **last,
+                               struct lh_error *error)
 {
     struct lh_query *query = worker->query;
     struct lh_query_asked asked;
-    uint64_t cpu_ns = lh_clock_thread_cpu_ns();
-    uint64_t read = bytes_read(worker);
     if (query->kind == LH_QUERY_TABLES)
         return lh_query_tables_list(&worker->tables, query, &(*last)->bytes, error);
     enum lh_status status = connect(worker, error);
@@ -164,8 +166,17 @@ static enum lh_status run(struct lh_query_worker *worker, struct lh_query_piece 
         status = run_asked(worker, &asked, last, error);
     if (asked.doc != NULL)
         lh_json_doc_destroy(asked.doc);
+    return status;
+}
+
+static enum lh_status run(struct lh_query_worker *worker, struct lh_query_piece **last,
+                          struct lh_error *error)
+{
+    struct lh_query *query = worker->query;
+    uint64_t cpu_ns = lh_clock_thread_cpu_ns();
+    enum lh_status status = run_kind(worker, last, error);
     query->statistics.cpu_ns = lh_clock_thread_cpu_ns() - cpu_ns;
-    query->statistics.bytes_read = bytes_read(worker) - read;
+    query->statistics.bytes_read = bytes_read(worker);
     if (status == LH_OK && query->kind == LH_QUERY_ROWS && query->format == LH_QUERY_JSON)
         append_end(query, &(*last)->bytes);
     return status;
@@ -184,6 +195,7 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
 {
     bool is_unwanted = false;
     struct lh_error error = {.status = LH_OK};
+    struct lh_msg *resting;
     uint64_t started = lh_clock_ns();
     /* Here and not at the end: the last query may have been interrupted until the loop had its last
      * piece. An interrupt of this one that is lost now is repeated at the next tick. */
@@ -193,6 +205,8 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
     worker->vectors.reach = &query->reach;
     worker->vectors.status = LH_OK;
     lh_query_tables_begin(&worker->tables, &query->reach);
+    while ((resting = lh_msg_queue_take(&worker->resting)) != NULL)
+        lh_msg_queue_put(&worker->free_pieces, resting);
     struct lh_query_piece *last = lh_query_take_piece(worker, &is_unwanted);
     enum lh_status status = run(worker, &last, &error);
     if (status == LH_OK && lh_buf_failed(&last->bytes))

@@ -22,11 +22,13 @@ struct lh_query_worker {
     struct lh_mailbox *loop;
     struct lh_query_piece pieces[LH_QUERY_PIECES];
     struct lh_msg_queue free_pieces; /* here */
+    struct lh_msg_queue resting;     /* the loop's between two queries: pieces of the last one */
     struct lh_query *query;          /* that it runs */
     struct lh_vector_client client;
     struct lh_query_vectors vectors;
     struct lh_query_tables tables;
     int io_file;                /* what this thread has read so far; negative: not open */
+    uint64_t read_before;       /* of that, before the query that runs */
     struct lh_decoder *decoder; /* of imports; NULL before the first */
     bool is_taken;              /* the loop's: a query is with it */
     bool is_connected;          /* the loop's: it has a session, which can be interrupted */

@@ -217,8 +217,8 @@ void lh_queryd_on_piece(struct lh_queryd *queryd, struct lh_query_piece *piece)
     if (is_last) {
         if (query->error.status == LH_OK)
             query->error = piece->error;
-        for (uint32_t i = 0; i < query->held_count; i++)
-            give_back(worker, query->pieces[i], false);
+        for (uint32_t i = 0; i < query->held_count; i++) /* no message: it would wake for nothing */
+            lh_msg_queue_put(&worker->resting, &query->pieces[i]->head);
         memset(query->pieces, 0, sizeof query->pieces);
         query->is_complete = true;
         query->worker = NULL;

@@ -63,17 +63,22 @@ void lh_buf_printf(struct lh_buf *buf, const char *format, ...)
 {
     va_list args;
     int len;
+    size_t room = buf->cap - buf->len;
+    if (buf->failed)
+        return;
     va_start(args, format);
-    len = vsnprintf(NULL, 0, format, args);
+    len = vsnprintf(room > 0 ? buf->ptr + buf->len : NULL, room, format, args);
     va_end(args);
     assert(len >= 0);
-    if (lh_buf_reserve(buf, (size_t)len + 1) != LH_OK) { /* vsnprintf writes its NUL */
-        buf->failed = true;
-        return;
+    if ((size_t)len >= room) { /* vsnprintf writes its NUL */
+        if (lh_buf_reserve(buf, (size_t)len + 1) != LH_OK) {
+            buf->failed = true;
+            return;
+        }
+        va_start(args, format);
+        vsnprintf(buf->ptr + buf->len, (size_t)len + 1, format, args);
+        va_end(args);
     }
-    va_start(args, format);
-    vsnprintf(buf->ptr + buf->len, (size_t)len + 1, format, args);
-    va_end(args);
     buf->len += (size_t)len;
 }
 
