@@ -8,6 +8,7 @@
 
 #include "actors/query_import.h"
 #include "base/clock.h"
+#include "ext/number.h"
 #include <assert.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -109,16 +110,24 @@ static uint64_t bytes_read(struct lh_query_worker *worker)
     return since;
 }
 
+/* Milliseconds, to the microsecond. */
+static void append_ms(struct lh_buf *out, uint64_t ns)
+{
+    lh_number_append_f64(out, (double)(ns / 1000) / 1e3);
+}
+
 static void append_end(const struct lh_query *query, struct lh_buf *out)
 {
     const struct lh_query_statistics *statistics = &query->statistics;
     lh_buf_printf(out,
-                  "],\"row_count\":%" PRIu64 ",\"truncated\":%s,\"elapsed_ms\":%.3f,"
-                  "\"statistics\":{\"rows\":%" PRIu64 ",\"bytes_read\":%" PRIu64
-                  ",\"cpu_ms\":%.3f}}\n",
-                  statistics->rows, statistics->is_truncated ? "true" : "false",
-                  (double)(lh_clock_ns() - query->started_ns) / 1e6, statistics->rows,
-                  statistics->bytes_read, (double)statistics->cpu_ns / 1e6);
+                  "],\"row_count\":%" PRIu64 ",\"truncated\":%s,\"elapsed_ms\":", statistics->rows,
+                  statistics->is_truncated ? "true" : "false");
+    append_ms(out, lh_clock_ns() - query->started_ns);
+    lh_buf_printf(out,
+                  ",\"statistics\":{\"rows\":%" PRIu64 ",\"bytes_read\":%" PRIu64 ",\"cpu_ms\":",
+                  statistics->rows, statistics->bytes_read);
+    append_ms(out, statistics->cpu_ns);
+    lh_buf_append_str(out, LH_STR("}}\n"));
 }
 
 /* A statement: its rows go to the client, or into an index. */

@@ -37,7 +37,8 @@ static enum lh_status open_sql(struct lh_queryd *queryd, const struct lh_config 
     struct lh_sql_options options = {.folder = folder,
                                      .spill_folder = spill,
                                      .memory_bytes = memory,
-                                     .spill_bytes = SPILL_SHARE * memory};
+                                     .spill_bytes = SPILL_SHARE * memory,
+                                     .is_fixed = true};
     return lh_sql_open(&options, &queryd->sql, error);
 }
 

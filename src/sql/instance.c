@@ -72,6 +72,7 @@ static enum lh_status configure(duckdb_config config, const struct lh_sql_option
         {"temp_directory", options->spill_folder},
         {"max_temp_directory_size", spill},
         {"enable_external_file_cache", options->reads_once ? "false" : "true"},
+        {"validate_external_file_cache", options->is_fixed ? "NO_VALIDATION" : "VALIDATE_ALL"},
         {"autoinstall_known_extensions", "false"},
         {"autoload_known_extensions", "false"},
         {"allow_community_extensions", "false"},
@@ -100,6 +101,10 @@ static enum lh_status lock(duckdb_connection connection, const struct lh_sql_opt
                            struct lh_error *error)
 {
     struct lh_buf text = LH_BUF_EMPTY;
+    /* DuckDB plans a statement over Parquet files anew each time that it runs, and reads their
+     * footers for it. */
+    if (options->is_fixed)
+        lh_buf_append_str(&text, LH_STR("SET GLOBAL parquet_metadata_cache=true; "));
     lh_buf_append_str(&text, LH_STR("SET allowed_directories=["));
     lh_sql_append_literal(&text, lh_str_of(options->folder));
     lh_buf_append_str(&text, LH_STR("]; SET enable_external_access=false; "

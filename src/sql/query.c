@@ -134,7 +134,8 @@ enum lh_status lh_sql_start(struct lh_sql_session *session, const struct lh_sql_
     *fault = (struct lh_sql_fault){0};
     enum lh_status status = find_or_prepare(made, gate, text, fault, error);
     if (status == LH_OK)
-        status = lh__sql_bind(made->statement->prepared, made->statement->parameters, params, error);
+        status =
+            lh__sql_bind(made->statement->prepared, made->statement->parameters, params, error);
     session->running = made->statement;
     if (status == LH_OK && lh__sql_is_interrupted(session, error))
         status = LH_CLOSED;

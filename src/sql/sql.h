@@ -21,6 +21,7 @@ struct lh_sql_options {
     uint64_t memory_bytes;    /* of all queries together; what single functions take is beside it */
     uint64_t spill_bytes;
     bool reads_once; /* no file is read again: what was read of one is not kept in memory */
+    bool is_fixed;   /* a file never changes under its name: what was read of one is believed */
 };
 
 /* The library's version, "1.5.5"; NULL in a build without it. */

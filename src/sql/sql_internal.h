@@ -48,7 +48,7 @@ struct lh_sql_session {
     struct lh_sql__statement *kept;      /* the one used last comes first */
     uint32_t kept_count;
     const struct lh_sql__statement *running; /* NULL: none, or one that is written as Parquet */
-    struct lh_counter interrupted; /* 1: until resumed; any thread sets it */
+    struct lh_counter interrupted;           /* 1: until resumed; any thread sets it */
 };
 
 struct lh_sql__column {

@@ -170,6 +170,69 @@ def test_all_names_of_a_search_can_be_parameters(client, words):
     assert rows(client, sql, "words", [12.4, 0, 1], 1, 50) == [["w12"]]
 
 
+def test_a_bound_query_is_a_list_wherever_else_it_is_named(client, words):
+    sql = "SELECT id, len($1), $1[1] FROM vector_search('words', $1, 1)"
+    assert rows(client, sql, [13, 0, 1]) == [["w13", 3, 13]]
+    sql = "SELECT id FROM vector_search('words', [x + 1 FOR x IN $1], 1)"
+    assert rows(client, sql, [13, -1, 0]) == [["w14"]]
+
+
+def test_each_search_of_a_statement_has_its_own_bound_query(client, words):
+    sql = """SELECT a.id, b.id, c.id FROM vector_search('words', $2, 1) a,
+             nearest('words', $1, 1) b, vector_search('words', $2, 1) c"""
+    for i in range(5):
+        assert rows(client, sql, [i, 0, 1], [i + 7.25, 0, 1]) == [
+            [f"w{i + 7}", f"w{i}", f"w{i + 7}"]]
+    sql = "SELECT a.id, b.id FROM vector_search('words', ?, ?) a, vector_search('words', ?, ?) b"
+    assert rows(client, sql, [20, 0, 1], 1, [21, 0, 1], 1) == [["w20", "w21"]]
+
+
+def test_a_bound_query_behind_many_parameters(client, words):
+    names = ", ".join(f"${i + 1}" for i in range(11))
+    sql = f"SELECT {names}, id FROM vector_search('words', $12, 1)"
+    assert rows(client, sql, *range(11), [30, 0, 1]) == [[*range(11), "w30"]]
+
+
+def test_a_bound_query_is_asked_for_each_row(client, words):
+    sql = """SELECT q.i, n.id FROM (VALUES (1), (2)) q(i), nearest('words', $1, 1) n ORDER BY q.i"""
+    assert rows(client, sql, [40, 0, 1]) == [[1, "w40"], [2, "w40"]]
+    sql = "WITH f AS (FROM vector_search('words', $1, 2)) SELECT a.id FROM f a JOIN f b USING (id)"
+    assert ["w41"] in rows(client, sql, [41, 0, 1])
+
+
+def test_bound_queries_of_other_kinds_follow_one_another(client, words, new_index):
+    one = new_index(1, distance="euclidean")
+    one.add([{"id": str(i), "vector": [i]} for i in range(9)])
+    sql = "SELECT id FROM vector_search($1, $2, 1)"
+    for _ in range(2):
+        assert rows(client, sql, one.name, [7]) == [["7"]]
+        assert rows(client, sql, "words", [50, 0, 1]) == [["w50"]]
+        assert rows(client, sql, "words", None) == []
+        assert error(client, sql, "words", [50, 0]) == (400, "2 numbers, the index has 3 dimensions")
+
+
+@pytest.mark.parametrize("query, text", [
+    ([], "query: a list of 1 to 65535 numbers"),
+    ([1, 2, None], "query[2]: NULL"),
+    ([1, 2, 1e39], "query[2]: not a finite number"),
+    ([1, "two", 3], "params[0]: "),
+    (["1", "2", "3"], "VARCHAR[]"),
+    ([[1, 2, 3]], "BIGINT[][]"),
+    ("abc", "abc"),
+    (True, "BOOLEAN"),
+])  # fmt: skip
+def test_mistakes_of_bound_queries(client, words, query, text):
+    for _ in range(2):
+        got, message = error(client, "SELECT id FROM vector_search('words', $1, 1)", query)
+        assert got == 400 and text in message, message
+
+
+@pytest.mark.parametrize("accept", ["text/csv", "application/vnd.apache.parquet"])
+def test_a_bound_query_whatever_the_answer_is_written_as(client, words, accept):
+    body = {"sql": "SELECT id FROM vector_search('words', $1, 1)", "params": [[60, 0, 1]]}
+    assert b"w60" in client.post("/v1/sql", body, headers={"Accept": accept}).body
+
+
 def test_a_lateral_join_searches_for_each_row(client, words):
     found = rows(client, """
         SELECT v.id, n.id FROM vectors('words') v, vector_search('words', v.vector, 1) n
