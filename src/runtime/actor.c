@@ -93,6 +93,8 @@ bool lh_actor_wait_until(struct lh_actor *actor, uint64_t deadline_ns)
             return true;
         if (is_shut)
             return false;
+        if (lh_mailbox_is_shut(&actor->mailbox))
+            continue; /* since: the poll may have taken the wake-up that said so */
         while ((deadline_ns == LH_ACTOR_FOR_EVER
                     ? sem_wait(&actor->wakeup)
                     : sem_clockwait(&actor->wakeup, CLOCK_MONOTONIC, &deadline)) != 0) {

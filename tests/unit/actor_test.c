@@ -7,12 +7,29 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #define SENDERS  6u
 #define MESSAGES 20000u
 #define ROUNDS   20u
+
+/* Is stopped when wake-ups are taken the next time; NULL: none is. */
+static struct lh_actor *stopped_in_poll;
+
+int __real_sem_trywait(sem_t *wakeup);
+int __wrap_sem_trywait(sem_t *wakeup);
+
+int __wrap_sem_trywait(sem_t *wakeup)
+{
+    struct lh_actor *actor = stopped_in_poll;
+    if (actor != NULL) {
+        stopped_in_poll = NULL;
+        lh_actor_stop(actor);
+    }
+    return __real_sem_trywait(wakeup);
+}
 
 struct note {
     struct lh_msg head;
@@ -186,6 +203,20 @@ static void a_busy_actor_does_not_pile_up_wakeups(void **state)
     lh_actor_deinit(&actor);
 }
 
+/* Between the look at whether it is to stop and the taking of wake-ups, that for the stop among
+ * them. */
+static void a_stop_in_the_moment_of_a_poll_is_not_slept_over(void **state)
+{
+    struct lh_actor actor;
+    lh_actor_init(&actor, "idle", count_notes, NULL);
+    stopped_in_poll = &actor;
+    alarm(60); /* the wait would have no end */
+    assert_false(lh_actor_wait(&actor));
+    alarm(0);
+    assert_null(stopped_in_poll);
+    lh_actor_deinit(&actor);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +225,7 @@ int main(void)
         cmocka_unit_test(the_express_lane_goes_first_and_poll_keeps_what_waits),
         cmocka_unit_test(a_wait_ends_at_its_deadline_with_a_message_or_with_a_stop),
         cmocka_unit_test(a_busy_actor_does_not_pile_up_wakeups),
+        cmocka_unit_test(a_stop_in_the_moment_of_a_poll_is_not_slept_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
