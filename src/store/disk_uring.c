@@ -5,11 +5,12 @@
  * for a write alone, when it fails or is short; behind a sync, an allocation, a rename or an unlink
  * that failed it goes on (seen on 6.18), and a rename would put a file in place that was never
  * synced. So a group commit, a write and its sync, is one submission, and a chain that would come
- * apart goes to a thread that does all of it (disk_workers.h): the kernel has threads for these
- * operations, too, but hands over and back each of them. Where no thread can be had, what is behind
- * one of them is submitted when its result is known and good. What the kernel cancelled behind a
- * short write is submitted again with the rest of the write, once all completions are here. Linked
- * entries are always one submission, because links end with it.
+ * apart goes to a thread that does all of it (disk_workers.h). So does an operation for which the
+ * kernel has nothing but a thread of its own, at more cost: names, attributes, syncs of folders.
+ * Where no thread can be had, the ring does these, too, and what is behind one of them is submitted
+ * when its result is known and good. What the kernel cancelled behind a short write is submitted
+ * again with the rest of the write, once all completions are here. Linked entries are always one
+ * submission, because links end with it.
  *
  * Waking: a read of an eventfd is outstanding in the ring whenever the disk sleeps.
  *
@@ -176,12 +177,22 @@ static bool lh_disk_uring_links(const struct lh_disk_op *op)
     return op->kind == LH_DISK_WRITE && op->next->kind != LH_DISK_SET_ATTRIBUTE;
 }
 
-/* Whether the ring would take a chain in steps. */
-static bool lh_disk_uring_splits(const struct lh_disk_op *chain)
+/* Whether the ring does a chain as one submission, and most often without a thread: reads, opening
+ * for them, and writes with the sync behind them. */
+static bool lh_disk_uring_suits(const struct lh_disk_op *chain)
 {
     while (chain->next != NULL && lh_disk_uring_links(chain))
         chain = chain->next;
-    return chain->next != NULL;
+    switch (chain->kind) {
+    case LH_DISK_READ:
+    case LH_DISK_WRITE:
+    case LH_DISK_SYNC:
+        return chain->next == NULL;
+    case LH_DISK_OPEN:
+        return chain->next == NULL && chain->how != LH_DISK_OPEN_NEW;
+    default:
+        return false;
+    }
 }
 
 /* Makes entries of a chain, up to the first operation that nothing may be linked to, or a write
@@ -236,7 +247,7 @@ static void lh_disk_uring_fill(struct lh_disk_uring *uring, bool sleep)
     while (uring->first != NULL) {
         struct lh_disk_op *chain = uring->first;
         uint32_t count = 0;
-        if (lh_disk_uring_splits(chain)) {
+        if (!lh_disk_uring_suits(chain)) {
             struct lh_disk_op *queued = chain->queued;
             if (lh__disk_workers_take(&uring->workers, chain)) {
                 uring->first = queued;
