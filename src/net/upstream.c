@@ -343,9 +343,7 @@ void lh_exchange_end(struct lh_exchange *exchange)
 void lh_exchange_fin(struct lh_exchange *exchange)
 {
     exchange->wants_fin = true;
-    if (exchange->conn != NULL) {
-        lh__upstream_conn_flush(exchange->conn);
-    }
+    lh__exchange_sent(exchange);
 }
 
 bool lh_exchange_is_full(struct lh_exchange *exchange)
