@@ -455,6 +455,7 @@ def test_an_import_is_watched_and_cancelled(server, client, new_index):
 def test_an_imported_index_is_there_after_a_kill(tmp_path):
     with Server(f"vectord.data_dir={tmp_path}") as server:
         with server.client() as client:
+            wait_until(lambda: client.get("/readyz").status == 200)
             client.create("kept", 2)
             assert import_rows(client, "kept", """SELECT i AS id, [i, 1] AS vector
                 FROM range(5000) t(i)""").json["added"] == 5000

@@ -103,6 +103,19 @@ static enum lh_status ask(struct scene *scene, enum lh_catalog_op op, const char
     return answer(scene);
 }
 
+/* The manifest may be asked for again meanwhile: it is gone. */
+static struct lh_catalog_job *next_scan(struct scene *scene)
+{
+    struct lh_catalog_job *job = (struct lh_catalog_job *)next_of(&scene->store);
+    if (job->kind == LH_CATALOG_READ) {
+        job->versions[0].error.status = LH_KEY_NOT_FOUND;
+        give_back(scene, job);
+        return next_job(scene, LH_CATALOG_SCAN);
+    }
+    assert_int_equal(job->kind, LH_CATALOG_SCAN);
+    return job;
+}
+
 /* Another catalog has deleted it, too: the manifest is gone, and then the store fails. */
 static void a_dataset_that_goes_while_it_is_deleted_is_looked_at_again(void **state)
 {
@@ -116,7 +129,7 @@ static void a_dataset_that_goes_while_it_is_deleted_is_looked_at_again(void **st
     give_back(&scene, erase);
     assert_int_equal(answer(&scene), LH_BAD_GATEWAY);
     /* Its tombstone may stand: a version that is registered now would go with it. */
-    struct lh_catalog_job *scan = next_job(&scene, LH_CATALOG_SCAN);
+    struct lh_catalog_job *scan = next_scan(&scene);
     assert_string_equal(scan->name, "a");
     assert_int_equal(ask(&scene, LH_CATALOG_REGISTER, "",
                          "{\"name\":\"a\",\"fingerprint\":\"f\",\"mode\":\"replace\","
