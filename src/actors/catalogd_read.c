@@ -11,7 +11,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define NANOS_A_MS 1000000ull
+#define NANOS_A_MS     1000000ull
+#define BACKOFF_MS_MAX 5000u /* a list costs the store little, and every request waits for it */
 
 void lh__catalogd_count(struct lh_catalogd *catalogd)
 {
@@ -84,6 +85,8 @@ static void try_later(struct lh_catalogd *catalogd, const struct lh_error *error
                     LH_LOG_TEXT("reason", error->text));
     catalogd->trouble = *error;
     catalogd->backoff_ms = lh_clock_backoff_ms(catalogd->backoff_ms);
+    if (catalogd->backoff_ms > BACKOFF_MS_MAX)
+        catalogd->backoff_ms = BACKOFF_MS_MAX;
     catalogd->retry_ns = lh_clock_ns() + catalogd->backoff_ms * NANOS_A_MS;
 }
 

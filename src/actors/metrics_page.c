@@ -161,8 +161,15 @@ static void append_gateway(struct lh_buf *out, const struct lh_gateway *gateway)
     lh_metrics_sample(out, "lakehouse_refused_total", "", (double)gateway->refused);
 }
 
-static void append_peer(struct lh_buf *out, const struct lh_peer *peer)
+static void append_peer(struct lh_buf *out, const struct lh_peer *peer,
+                        const struct lh_vectord *vectord)
 {
+    /* Nothing is pending only when all has been heard that vectord has told; how many indexes that
+     * is about is not known before. In this order: what is heard meanwhile is in `pending`. */
+    uint64_t heard = lh_counter_get(&peer->metrics.notes);
+    bool is_all_heard = lh_counter_get(&vectord->metrics.peer_notes) == heard;
+    uint64_t counted = lh_counter_get(&peer->metrics.pending);
+    uint64_t pending = counted == 0 && !is_all_heard ? 1 : counted;
     uint64_t success_ns = lh_counter_get(&peer->metrics.success_ns);
     lh_metrics_family(out, "lakehouse_peer_uploads_total", "counter",
                       "Index files that the storaged peer has taken");
@@ -177,8 +184,7 @@ static void append_peer(struct lh_buf *out, const struct lh_peer *peer)
     lh_metrics_sample(out, "lakehouse_peer_failures_total", "",
                       (double)lh_counter_get(&peer->metrics.failures));
     append_gauge(out, "lakehouse_peer_pending",
-                 "Indexes whose object is not known to be what it should be",
-                 (double)lh_counter_get(&peer->metrics.pending));
+                 "Indexes whose object is not known to be what it should be", (double)pending);
     if (success_ns != 0)
         append_gauge(out, "lakehouse_peer_success_age_seconds",
                      "Time since a call of the storaged peer last went well",
@@ -238,7 +244,7 @@ void lh_handle_metrics(struct lh_http_call *call, void *context)
         append_shards(&out, gateway);
     }
     if (gateway->peer != NULL)
-        append_peer(&out, gateway->peer);
+        append_peer(&out, gateway->peer, gateway->vectord);
     if (gateway->catalog != NULL)
         lh_catalog_metrics(gateway->catalog, &out);
     if (gateway->queryd != NULL)

@@ -401,11 +401,13 @@ static bool turn(struct lh_peer *peer)
     struct lh_actor *actor = &peer->actor;
     struct lh_msg *msg;
     bool is_stopping = is_cancelled(peer);
+    uint64_t notes = 0;
     lh_actor_poll(actor);
-    while ((msg = lh_actor_next(actor)) != NULL)
+    for (; (msg = lh_actor_next(actor)) != NULL; notes++)
         take_note(peer, (struct lh_peer_note *)msg);
     end_pass(peer);
     sweep(peer);
+    lh_counter_add(&peer->metrics.notes, notes); /* behind it: a note is never nowhere */
     struct lh_peer_task *next = find_next(peer);
     uint64_t now = lh_clock_ns();
     uint64_t due = next != NULL ? due_ns(peer, next) : NEVER;

@@ -24,6 +24,7 @@ struct lh_peer_metrics {
     struct lh_counter downloads;
     struct lh_counter failures;
     struct lh_counter pending;    /* indexes whose copy is not what it should be */
+    struct lh_counter notes;      /* of vectord's, that `pending` has seen */
     struct lh_counter success_ns; /* when a call last went well; 0: none has */
     struct lh_counter is_listed;  /* 1 once the peer has said what it has */
     struct lh_counter list_failures;

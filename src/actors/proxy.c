@@ -1,18 +1,17 @@
 /* Services in other processes. Loop thread.
  *
- * Each is asked once a second whether it is ready, over the connections that requests go over, so
- * /readyz can say at once what cannot be reached. */
+ * Each is asked now and then whether it is ready, over the connections that requests go over, so
+ * /readyz can say at once what cannot be reached. One that is not ready is asked more often:
+ * whoever waits for it learns soon that it is back. */
 #include "actors/proxy.h"
 
-#include "base/clock.h"
 #include "net/forward.h"
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-#define PROBE_MS         1000u
+#define PROBE_UNREADY_MS 100u  /* a refused connection, or a short answer, costs next to nothing */
 #define PROBE_TIMEOUT_MS 3000u /* a service that is loaded answers /readyz from its loop */
-#define NANOS_A_MS       1000000ull
 
 const char *lh_proxied_state_name(enum lh_proxied_state state)
 {
@@ -108,18 +107,22 @@ static void probe(struct lh_proxied *service, uint64_t now_ms)
 static void on_timer(struct lh_timer *timer, void *arg)
 {
     struct lh_proxy *proxy = arg;
-    uint64_t now_ms = lh_clock_ns() / NANOS_A_MS;
+    struct lh_timers *timers = lh_http_server_timers(proxy->options.http);
+    uint64_t now_ms = timers->now_ms;
     for (uint32_t i = 0; i < proxy->count; i++) {
         struct lh_proxied *service = &proxy->services[i];
+        bool is_ready = service->state == LH_PROXIED_READY;
         if (service->probe == NULL) {
-            probe(service, now_ms);
+            if (!is_ready || now_ms - service->probe_ms >= proxy->probe_every_ms)
+                probe(service, now_ms);
         } else if (now_ms - service->probe_ms > PROBE_TIMEOUT_MS) {
             lh_exchange_cancel(service->probe);
             service->probe = NULL;
             set_state(service, LH_PROXIED_UNREACHABLE, "/readyz is not answered");
         }
     }
-    lh_timer_set(lh_http_server_timers(proxy->options.http), timer, PROBE_MS);
+    bool is_all_ready = lh_proxy_find_unready(proxy) == NULL;
+    lh_timer_set(timers, timer, is_all_ready ? proxy->probe_every_ms : PROBE_UNREADY_MS);
 }
 
 const struct lh_proxied *lh_proxy_find_unready(const struct lh_proxy *proxy)
@@ -181,7 +184,10 @@ enum lh_status lh_proxy_init(struct lh_proxy *proxy, const struct lh_proxy_optio
         .connect_timeout_ms = lh_config_integer(config, "gateway.proxy_connect_timeout"),
         .timeout_ms = lh_config_integer(config, "gateway.proxy_timeout"),
     };
-    *proxy = (struct lh_proxy){.options = *options};
+    *proxy = (struct lh_proxy){
+        .options = *options,
+        .probe_every_ms = lh_config_integer(config, "gateway.proxy_probe_every"),
+    };
     lh_timer_init(&proxy->timer, on_timer, proxy);
     for (unsigned i = 0; i < LH_SERVICES; i++) {
         const struct lh_service_place *place = &options->services->places[i];

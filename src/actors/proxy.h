@@ -37,6 +37,7 @@ struct lh_proxy_options {
 struct lh_proxy {
     struct lh_proxy_options options;
     struct lh_timer timer; /* to the next probes */
+    uint64_t probe_every_ms;
     struct lh_proxied services[LH_SERVICES];
     uint32_t count;
 };

@@ -101,6 +101,7 @@ struct lh_vectord_metrics {
     struct lh_counter failed;      /* indexes that could not be loaded */
     struct lh_counter arriving;    /* indexes that the peer has and is sending */
     struct lh_counter awaits_peer; /* 1: nothing was here at start, and the peer's is yet to come */
+    struct lh_counter peer_notes;  /* sent to the peer's actor */
     struct lh_counter replayed;    /* records of the log that were looked at, of... */
     struct lh_counter to_replay;
     struct lh_counter checkpoints;

@@ -19,6 +19,7 @@ static bool is_stopping(const struct lh_vectord *vectord)
 
 static void send_note(struct lh_vectord *vectord, struct lh_peer_note *note)
 {
+    lh_counter_add(&vectord->metrics.peer_notes, 1);
     enum lh_status status = lh_actor_send(vectord->options.peer, &note->head);
     assert(status == LH_OK); /* it stops after vectord */
     (void)status;

@@ -14,8 +14,9 @@ uint64_t lh_clock_thread_cpu_ns(void);
 /* Wall clock as milliseconds since 1970. */
 uint64_t lh_clock_wall_ms(void);
 
-/* How long to wait with the next try of what has failed: 1 s, then twice as long as `last_ms`, up
- * to a minute. 0: it has not failed before. */
+/* How long to wait with the next try of what has failed: LH_BACKOFF_MS_MIN, then twice as long as
+ * `last_ms`, up to LH_BACKOFF_MS_MAX: never longer than it has failed already. 0: it has not failed
+ * before. */
 static inline uint64_t lh_clock_backoff_ms(uint64_t last_ms)
 {
     if (last_ms == 0)

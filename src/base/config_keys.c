@@ -65,6 +65,9 @@ const struct lh_config_key lh__config_keys[] = {
     LH_DURATION("gateway", "proxy_timeout", "5m", 100, LH_DAY, 0,
                 "For such a service to take a request, to answer it, or to go on with its answer.\n"
                 "Reshards and checkpoints of large indexes are answered when they are done."),
+    LH_DURATION("gateway", "proxy_probe_every", "1s", 100, LH_DAY, 0,
+                "How often such a service is asked whether it is ready. One that is not ready is\n"
+                "asked ten times a second."),
 
     LH_INTEGER("server", "decoders", "0", 0, 256, 0,
                "Threads that read JSON bodies; 0: a quarter of the cores, at least one."),

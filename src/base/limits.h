@@ -31,7 +31,7 @@
 #define LH_INDEXES_MAX             4096u       /* each costs its shards a few KiB even when empty */
 
 /* What has failed is tried again. */
-#define LH_BACKOFF_MS_MIN 1000u  /* a restart of the other side is over */
+#define LH_BACKOFF_MS_MIN 100u   /* the other side restarts: who waits for it hardly notices */
 #define LH_BACKOFF_MS_MAX 60000u /* who has mended it waits no longer */
 
 /* Files. */

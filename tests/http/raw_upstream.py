@@ -1,6 +1,7 @@
 """A service behind the gateway by hand: it reads requests as bytes and answers what a test says.
 
-The gateway asks for /readyz by itself; such requests are answered here and seen by no test."""
+The gateway asks for /readyz by itself; such requests are answered here and seen by no test. A test
+that counts connections, or needs one to be free, has it ask once (`answers_probe`)."""
 
 import contextlib
 import socket
@@ -67,7 +68,7 @@ class Connection:
             if head is None:
                 return None
             request = Request(head, b"", None)
-            if request.target != "/readyz":
+            if not request.target.endswith("/readyz"):
                 return request
             self.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
@@ -117,10 +118,12 @@ class Connection:
 
 
 class Upstream:
-    """Runs behave(connection) for each connection, on a thread of its own; then closes it."""
+    """Runs behave(connection) for each connection, on a thread of its own; then closes it. With
+    `answers_probe` the first is no test's: it brings the question for readiness, which is answered."""
 
-    def __init__(self, behave):
+    def __init__(self, behave, answers_probe=False):
         self.behave = behave
+        self.is_probed = not answers_probe
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.url = tls_help.url(self.port)
@@ -135,15 +138,21 @@ class Upstream:
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            number, self.connections = self.connections, self.connections + 1
-            threading.Thread(target=self.run, args=(sock, number), daemon=True).start()
+            if not self.is_probed:
+                self.is_probed = True
+                behave, number = answer_probe, None
+            else:
+                behave, number = self.behave, self.connections
+                self.connections += 1
+            arguments = (behave, Connection(sock, number))
+            threading.Thread(target=self.run, args=arguments, daemon=True).start()
 
-    def run(self, sock, number):
-        connection = Connection(sock, number)
+    def run(self, behave, connection):
         try:
             if tls_help.IS_ON:
-                connection.sock = tls_help.server_context().wrap_socket(sock, server_side=True)
-            self.behave(connection)
+                connection.sock = tls_help.server_context().wrap_socket(
+                    connection.sock, server_side=True)
+            behave(connection)
         except (OSError, ValueError):
             pass  # the gateway has gone
         except BaseException as failure:  # noqa: BLE001: told by close()
@@ -155,6 +164,11 @@ class Upstream:
         self.listener.close()
         if self.failures:
             raise self.failures[0]
+
+
+def answer_probe(connection):
+    assert Request(connection.until(b"\r\n\r\n"), b"", None).target.endswith("/readyz")
+    connection.answer(b"", "Connection: close")
 
 
 def always(*answer, **options):
