@@ -2,12 +2,14 @@
 raw sockets. LAKEHOUSED names the binary. Everything is the standard library's but pytest."""
 
 import base64
+import contextlib
 import ctypes
 import http.client
 import json
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -46,6 +48,15 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def free_port():
+    """One that nobody has, and that the kernel gives to nobody who asks for any: it is still free
+    when it is bound, or bound again, whatever runs beside the test."""
+    while True:
+        port = random.randrange(10240, 32768)  # below net.ipv4.ip_local_port_range
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -14,7 +14,7 @@ import urllib.parse
 import pytest
 import s3_store
 from lakehouse_server import (
-    Client, Server, in_parallel, mount, seeded, unmount, wait_until
+    Client, Server, free_port, in_parallel, mount, seeded, unmount, wait_until
 )
 
 SCHEMA = [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}]
@@ -638,23 +638,22 @@ class Split:
 
     def __init__(self, root):
         self.root = root
-        self.store = Server(*STORE, f"storaged.root={root}", binds=("storaged",))
-        self.store_port = self.store.ports["storaged"]
-        self.catalogd = self.start_catalogd()
-        self.port = self.catalogd.ports["catalogd"]
+        self.store_port, self.port = free_port(), free_port()
+        self.store = self.start_store()
+        self.catalogd = self.start_catalogd(self.port)
         self.gateway = Server(
             "vectord.bind=none", "queryd.bind=none", f"gateway.storaged_url={url(self.store_port)}",
             f"gateway.catalogd_url={url(self.port)}", binds=("gateway",))
         self.catalog = Catalog(self.gateway.port)
 
-    def start_catalogd(self, *sets):
-        sets = sets or ("catalogd.bind=127.0.0.1:0",)
-        return Server(*ALONE, f"catalogd.storaged_url={url(self.store_port)}", *sets, binds=())
+    def start_catalogd(self, port=0):
+        """Its own, or another one beside it on any port."""
+        return Server(*ALONE, f"catalogd.storaged_url={url(self.store_port)}",
+                      f"catalogd.bind=127.0.0.1:{port}", binds=())
 
     def start_store(self):
-        self.store.__exit__(None)
-        self.store = Server(*STORE, f"storaged.root={self.root}",
-                            f"storaged.bind=127.0.0.1:{self.store_port}", binds=())
+        return Server(*STORE, f"storaged.root={self.root}",
+                      f"storaged.bind=127.0.0.1:{self.store_port}", binds=())
 
     def __enter__(self):
         return self
@@ -687,7 +686,7 @@ def test_services_in_processes_of_their_own(split):
         assert client.get("/catalog/manifest/a").json == catalog.get("a")
         assert client.get("/v1/storage/list").status == 404
     split.catalogd.__exit__(None)
-    split.catalogd = split.start_catalogd(f"catalogd.bind=127.0.0.1:{split.port}")
+    split.catalogd = split.start_catalogd(split.port)
     wait_until(lambda: catalog.try_get("a").status == 200)
     assert catalog.get("a", version=1) == made
     assert catalog.delete("a", purge="true").status == 204
@@ -716,7 +715,7 @@ def test_a_store_that_is_away(split):
             assert answer.status == 503
             assert client.get("/healthz").status == client.get("/readyz").status == 200
             wait_until(lambda: "object store failed" in client.get("/catalog/list").message)
-            split.start_store()
+            split.store = split.start_store()
             wait_until(lambda: client.get("/catalog/manifest/a").status == 200)
             assert client.get("/catalog/manifest/a").json == first
     wait_until(lambda: catalog.try_register("a", "f2", second, mode="replace").status in (200, 201))

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from lakehouse_server import SERVICES, Client, Server, wait_until
+from lakehouse_server import SERVICES, Client, Server, free_port, wait_until
 
 GO_FILE = pathlib.Path(__file__).with_name("go_daemons.toml")
 
@@ -21,14 +21,6 @@ def run(*arguments, cwd=None):
     done = subprocess.run([os.environ["LAKEHOUSED"], *map(str, arguments)], capture_output=True,
                           text=True, timeout=60, cwd=cwd)
     return done.returncode, done.stdout, done.stderr
-
-
-def free_ports(count):
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 def has_duckdb():
@@ -68,7 +60,7 @@ def test_the_daemons_file_starts_all_of_them_in_one(tmp_path, monkeypatch):
     text = daemons_file(tmp_path)
     wanted = {}
     services = ("gateway", "storaged", "catalogd", "ingestd", "queryd", "vectord")
-    for (name, old), new in zip(zip(services, (3110, 3211, 3212, 3213, 3214, 3215)), free_ports(6)):
+    for (name, old), new in zip(zip(services, (3110, 3211, 3212, 3213, 3214, 3215)), (free_port() for _ in range(6))):
         text = text.replace(f":{old}\"", f":{new}\"")
         wanted[name] = new
     config = tmp_path / "lakehouse.toml"

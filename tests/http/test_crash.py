@@ -489,6 +489,7 @@ def test_an_index_is_served_as_soon_as_it_is_there(folder):
     finally:
         server.kill()
     with start(folder, "vectord.shards=1", ready=False) as server, server.client() as client:
+        wait_until(lambda: client.get("/readyz").json["log_records"] > 0)  # it has been opened
         progress = client.get("/readyz")
         assert progress.status == 503 and progress.headers["retry-after"] == "1", progress.body
         assert progress.json["status"] == "loading" and progress.json["log_records"] == 23

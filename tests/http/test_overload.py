@@ -136,6 +136,7 @@ def test_a_caller_that_tries_again_at_once_is_refused_at_the_pace_that_it_was_to
         assert 1 <= len(prompt) <= 5, refused
         assert all(0.9 < seconds < 2.5 for seconds in refused if seconds >= 0.5), refused
         assert server.metric("lakehouse_refused_total") == len(refused)
+        server.kill()  # the large add would take a while
 
 
 def test_refusals_that_are_due_later_are_told_at_a_stop_and_to_nobody_who_left():

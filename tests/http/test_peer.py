@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from lakehouse_server import MS_REMOUNT, Server, floats, mount, unmount, wait_until
-from storaged_peer import Peer, free_port
+from lakehouse_server import MS_REMOUNT, Server, floats, free_port, mount, unmount, wait_until
+from storaged_peer import Peer
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "lhv1-go")
 KEY = "_vectors/{}.lhv1"
@@ -272,6 +272,8 @@ def test_an_upload_that_is_not_confirmed_is_tried_again(peer, serve, fault):
         with server.client() as client:
             client.index("words").add(items(50))
             checkpoint(client, "words")
+        failures = server.metric("lakehouse_peer_failures_total")  # one may be of the old file
+        wait_until(lambda: server.metric("lakehouse_peer_failures_total") >= failures + 2)
         peer.status = peer.put = None
         wait_until(lambda: idle(server))
         assert peer.puts == [KEY.format("words")]  # the newest, and only that

@@ -3,7 +3,6 @@ when the other side does not keep to HTTP, or is not there."""
 
 import hashlib
 import re
-import socket
 import threading
 import time
 
@@ -11,7 +10,7 @@ import pytest
 
 import tls_help
 from lakehouse_server import (
-    WITHOUT_VECTORD, Client, Server, SplitServer, in_parallel, seeded, wait_until,
+    WITHOUT_VECTORD, Client, Server, SplitServer, free_port, in_parallel, seeded, wait_until,
 )
 from raw_http import CUT, RawClient, chunked, get, post, post_chunked
 from raw_upstream import Upstream, always
@@ -50,11 +49,6 @@ def gateway(start, upstream):
         return running
 
     return make
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def keeper(requests, *answer, **options):

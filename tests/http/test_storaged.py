@@ -7,10 +7,9 @@ import shutil
 
 import pytest
 
-from lakehouse_server import (MS_REMOUNT, SERVICES, Client, Server, mount, unmount,
+from lakehouse_server import (MS_REMOUNT, SERVICES, Client, Server, free_port, mount, unmount,
                               wait_until)
 from relay import Relay
-from storaged_peer import free_port
 from test_peer import (KEY, check, checkpoint, files, idle, items, logged, make, names, serve,
                        wait_ready)
 
