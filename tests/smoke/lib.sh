@@ -54,7 +54,8 @@ wait_ready() {
     for _ in $(seq 600); do
         if curl -sS -o "$work/body" "$URL/readyz" 2>/dev/null &&
             [ "$(value 'it["status"] + it.get("catalog", {}).get("state", "read")')" = readyread ]; then
-            return
+            ask GET '/v1/catalog/list?limit=1' # another process may still read it
+            [ "$status" = 503 ] || return 0
         fi
         sleep 0.1
     done
