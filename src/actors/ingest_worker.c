@@ -7,6 +7,7 @@
 #include "actors/ingest_worker.h"
 
 #include "actors/ingest_spool.h"
+#include "actors/ingestd.h"
 #include "base/clock.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -61,7 +62,8 @@ static enum lh_status convert(struct lh_ingest_worker *worker, const struct lh_i
                                                         .nullstr = job->texts.nullstr,
                                                         .types = job->texts.types,
                                                         .header = job->header},
-                                            .scan = &job->scan};
+                                            .scan = &job->scan,
+                                            .text_bytes_max = job->ingestd->text_bytes_max};
     const struct lh_ingest_target target = {
         .parquet = parquet, .rejected = *job->rejected_name != '\0' ? rejected : NULL};
     enum lh_status status = lh_ingest_run(worker->ingest, &source, &target, result, error);
@@ -187,6 +189,8 @@ static void handle(struct lh_ingest_worker *worker, struct lh_ingest_job *job)
     enum lh_status pushed = lh_mailbox_push(worker->loop, &job->head);
     assert(pushed == LH_OK); /* the workers stop after the loop */
     (void)pushed;
+    if (worker->ingest != NULL)
+        lh_ingest_rest(worker->ingest);
 }
 
 static void run_actor(void *self)

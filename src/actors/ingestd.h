@@ -32,7 +32,8 @@ struct lh_ingestd {
     struct lh_ingest_worker *workers;
     uint32_t worker_count;
     uint32_t workers_made;
-    uint64_t bytes_max; /* of one upload */
+    uint64_t bytes_max;      /* of one upload */
+    uint64_t text_bytes_max; /* of one that is compressed */
     uint64_t next_number;
     struct lh_ingest_job *jobs; /* in the order of arrival, and some that are over */
     uint32_t active;            /* of them, of clients, that are not over */

@@ -160,6 +160,7 @@ enum lh_status lh_ingestd_init(struct lh_ingestd *ingestd, const struct lh_confi
         .lock = -1,
         .next_number = 1,
         .bytes_max = lh_config_integer(config, "ingestd.max_ingest_bytes"),
+        .text_bytes_max = lh_config_integer(config, "ingestd.max_decompressed_bytes"),
         .worker_count = (uint32_t)lh_config_integer(config, "ingestd.workers"),
     };
     if (check_needs(ingestd) != LH_OK)

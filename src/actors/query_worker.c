@@ -231,6 +231,8 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
     lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - started);
     worker->query = NULL;
     lh_query_send(worker, query, last);
+    if (worker->session != NULL)
+        lh_sql_rest(worker->session);
 }
 
 static void run_actor(void *self)

@@ -17,8 +17,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
-#define IMPORT_NS_MAX \
-    (24ull * 3600 * 1000000000) /* unless its body says less; it can be cancelled */
+#define IMPORT_NS_MAX (24ull * 3600 * 1000000000) /* or what its body says; it can be cancelled */
 
 #define WAITING_A_WORKER 16u /* queries that may wait for each; the next is told to try again */
 
@@ -71,15 +70,25 @@ static void destroy(struct lh_queryd *queryd, struct lh_query *query)
     lh_query_destroy(query);
 }
 
-/* Makes what a worker does for the query end soon. Its last piece still comes. */
+static void answer_error(const struct lh_query *query, struct lh_http_call *call)
+{
+    query->is_begun ? lh_http_answer_abort(call) : lh_http_answer_error(call, &query->error);
+}
+
+/* Makes what a worker does for the query end soon. Its last piece still comes; the client does not
+ * wait for it, as the worker may be in a function that nothing interrupts. */
 static void end(struct lh_query *query, enum lh_status status, const char *why)
 {
+    struct lh_http_call *call = lh_http_find(query->queryd->http, query->ticket);
     if (query->error.status == LH_OK)
         lh_error_set(&query->error, status, "%s", why);
-    if (query->worker != NULL && query->worker->is_connected)
+    if (query->worker == NULL)
+        return;
+    if (query->worker->is_connected)
         lh_sql_interrupt(query->worker->session);
-    if (query->worker != NULL)
-        drop_held(query);
+    drop_held(query);
+    if (call != NULL)
+        answer_error(query, call);
 }
 
 /* ---- to the client ---- */
@@ -133,10 +142,8 @@ static void finish_well(struct lh_query *query, struct lh_http_call *call)
 static void finish(struct lh_queryd *queryd, struct lh_query *query, struct lh_http_call *call)
 {
     if (call != NULL) {
-        if (query->is_begun && query->error.status != LH_OK)
-            lh_http_answer_abort(call);
-        else if (query->error.status != LH_OK)
-            lh_http_answer_error(call, &query->error);
+        if (query->error.status != LH_OK)
+            answer_error(query, call);
         else
             finish_well(query, call);
     }
@@ -291,8 +298,8 @@ static bool id_is_valid(struct lh_str id)
 static struct lh_query *find(const struct lh_queryd *queryd, struct lh_str id)
 {
     for (struct lh_query *query = queryd->queries; query != NULL; query = query->next)
-        if (lh_str_eq(lh_str_of(query->id), id))
-            return query;
+        if (query->error.status == LH_OK && lh_str_eq(lh_str_of(query->id), id))
+            return query; /* and not ending */
     return NULL;
 }
 

@@ -68,6 +68,10 @@ bool lh_sql_is_interrupted(const struct lh_sql_session *session)
     return false;
 }
 
+void lh_sql_rest(struct lh_sql_session *session)
+{
+}
+
 void lh_sql_finish(struct lh_sql_query *query)
 {
 }
@@ -145,6 +149,10 @@ void lh_ingest_interrupt(struct lh_ingest *ingest)
 }
 
 void lh_ingest_resume(struct lh_ingest *ingest)
+{
+}
+
+void lh_ingest_rest(struct lh_ingest *ingest)
 {
 }
 

@@ -74,6 +74,17 @@ static bool is_empty_or(struct lh_json node, const char *member, const char *all
 
 /* ---- functions ---- */
 
+/* False: it is longer than any that is allowed. */
+static bool lower_name(struct lh_str name, char lower[NAME_BYTES])
+{
+    if (name.len >= NAME_BYTES || (name.len > 0 && memchr(name.ptr, '\0', name.len) != NULL))
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        lower[i] = (char)tolower((unsigned char)name.ptr[i]);
+    lower[name.len] = '\0';
+    return true;
+}
+
 /* Calls with constants only, none above LH_SQL_SERIES_MAX. */
 static bool is_short_series(struct lh_json function)
 {
@@ -90,6 +101,42 @@ static bool is_short_series(struct lh_json function)
             return false;
     }
     return true;
+}
+
+/* The text of the second argument, when it is a constant. */
+static bool get_second_text(struct lh_json function, struct lh_str *text)
+{
+    struct lh_json children, child = {0}, value;
+    struct lh_str class;
+    if (!lh_json_get(function, "children", &children) || lh_json_count(children) < 2)
+        return false;
+    struct lh_json_iter iter = lh_json_elements(children);
+    return lh_json_next(&iter, &child) && lh_json_next(&iter, &child) &&
+           lh_json_get_str(child, "class", &class) && lh_str_eq(class, LH_STR("CONSTANT")) &&
+           lh_json_get(child, "value", &value) && lh_json_get_str(value, "value", text);
+}
+
+/* list_aggregate(l, 'sum'): of an aggregate that could be called by itself. */
+static bool is_known_aggregate(struct lh_json function)
+{
+    struct lh_str name;
+    char lower[NAME_BYTES];
+    return get_second_text(function, &name) && lower_name(name, lower) &&
+           lh__gate_function_is_allowed(lower);
+}
+
+/* from_json(j, '["INT"]'): DuckDB reads the second one by recursion. */
+static bool is_flat_structure(struct lh_json function)
+{
+    struct lh_str text;
+    unsigned depth = 0;
+    if (!get_second_text(function, &text))
+        return false;
+    for (size_t i = 0; i < text.len && depth <= LH_SQL_STRUCTURE_DEPTH_MAX; i++) {
+        depth += text.ptr[i] == '[' || text.ptr[i] == '{';
+        depth -= depth > 0 && (text.ptr[i] == ']' || text.ptr[i] == '}');
+    }
+    return depth <= LH_SQL_STRUCTURE_DEPTH_MAX;
 }
 
 /* A format that is a constant, names no width of more than LH_SQL_FORMAT_DIGITS digits, and takes
@@ -127,20 +174,32 @@ static enum lh_status find_table(struct walk *walk, struct lh_json node, struct 
                         (int)(name.len < 100 ? name.len : 100), name.ptr);
 }
 
-/* version_of('people', 2) reads the table "people@2": of constants, so that it is known here. */
+/* A constant of an integer type. */
+static bool get_integer(struct lh_json value, uint64_t *number)
+{
+    struct lh_json type;
+    struct lh_str id;
+    return lh_json_get(value, "type", &type) && lh_json_get_str(type, "id", &id) &&
+           (lh_str_eq(id, LH_STR("INTEGER")) || lh_str_eq(id, LH_STR("BIGINT"))) &&
+           lh_json_get_u64(value, "value", number);
+}
+
+/* version_of('people', 2) reads the table "people@2": of constants, so that it is known here, and
+ * by their place: names would let them change it. */
 static enum lh_status check_version(struct walk *walk, struct lh_json function)
 {
     char text[NAME_BYTES + 24];
     struct lh_json children, child, value;
-    struct lh_str name = {0};
+    struct lh_str name = {0}, alias;
     uint64_t version = 0;
     unsigned at = 0;
     if (!lh_json_get(function, "children", &children) || lh_json_count(children) != 2)
         return refuse(walk, function, "without a name and a number, version_of", LH_STR(""));
     for (struct lh_json_iter iter = lh_json_elements(children); lh_json_next(&iter, &child); at++) {
-        bool is_plain = lh_json_get(child, "value", &value) &&
-                        (at == 0 ? lh_json_get_str(value, "value", &name)
-                                 : lh_json_get_u64(value, "value", &version));
+        bool is_plain =
+            lh_json_get_str(child, "alias", &alias) && alias.len == 0 &&
+            lh_json_get(child, "value", &value) &&
+            (at == 0 ? lh_json_get_str(value, "value", &name) : get_integer(value, &version));
         if (!is_plain)
             return refuse(walk, function, "with other than constants, version_of", LH_STR(""));
     }
@@ -179,14 +238,14 @@ static enum lh_status check_function(struct walk *walk, struct lh_json node, boo
     static const char *const series[] = {"range", "generate_series"};
     static const char *const formats[] = {"printf", "format"};
     static const char *const searches[] = {"vector_search", "nearest"};
+    static const char *const aggregating[] = {"aggregate", "array_aggr", "array_aggregate",
+                                              "list_aggr", "list_aggregate"};
+    static const char *const structured[] = {"from_json", "from_json_strict", "json_transform",
+                                             "json_transform_strict"};
     struct lh_str name;
     char lower[NAME_BYTES];
-    if (!lh_json_get_str(node, "function_name", &name) || name.len >= NAME_BYTES ||
-        memchr(name.ptr, '\0', name.len) != NULL)
+    if (!lh_json_get_str(node, "function_name", &name) || !lower_name(name, lower))
         return refuse(walk, node, "a function without a name that is known", LH_STR(""));
-    for (size_t i = 0; i < name.len; i++)
-        lower[i] = (char)tolower((unsigned char)name.ptr[i]);
-    lower[name.len] = '\0';
     struct lh_str lowered = {lower, name.len};
     if (!is_empty_or(node, "schema", "main") || !is_empty_or(node, "catalog", "system"))
         return refuse(walk, node, "a schema before function", lowered);
@@ -204,6 +263,11 @@ static enum lh_status check_function(struct walk *walk, struct lh_json node, boo
         return refuse(walk, node, "with other than constants up to 10000, function", lowered);
     if (IS_IN(lowered, formats) && !is_narrow_format(node))
         return refuse(walk, node, "with other than a plain constant format, function", lowered);
+    if (IS_IN(lowered, aggregating) && !is_known_aggregate(node))
+        return refuse(walk, node, "with other than the name of a known aggregate, function",
+                      lowered);
+    if (IS_IN(lowered, structured) && !is_flat_structure(node))
+        return refuse(walk, node, "with other than a constant of few levels, function", lowered);
     return LH_OK;
 }
 
@@ -234,6 +298,21 @@ static enum lh_status check_table(struct walk *walk, struct lh_json node, const 
 
 /* ---- the walk ---- */
 
+/* A VARIANT is made of JSON by a function that calls itself for each of its levels. */
+static bool names_variant(struct lh_json value)
+{
+    struct lh_json member;
+    struct lh_str name, id;
+    bool is_found = lh_json_get_str(value, "id", &id) && lh_str_eq(id, LH_STR("VARIANT"));
+    for (struct lh_json_iter iter = lh_json_members(value);
+         !is_found && lh_json_member(&iter, &name, &member);)
+        is_found = names_variant(member);
+    for (struct lh_json_iter iter = lh_json_elements(value);
+         !is_found && lh_json_next(&iter, &member);)
+        is_found = names_variant(member);
+    return is_found;
+}
+
 static enum lh_status check_class(struct walk *walk, struct lh_json node, struct lh_str class)
 {
     static const char *const known[] = {
@@ -247,12 +326,16 @@ static enum lh_status check_class(struct walk *walk, struct lh_json node, struct
         "STAR",        "SUBQUERY",
         "WINDOW",
     };
+    struct lh_json type;
     if (!IS_IN(class, known))
         return refuse(walk, node, "expression", class);
     if (lh_str_eq(class, LH_STR("PARAMETER")))
         note_parameter(walk, node, false);
     if (lh_str_eq(class, LH_STR("FUNCTION")) || lh_str_eq(class, LH_STR("WINDOW")))
         return check_function(walk, node, false);
+    if (lh_str_eq(class, LH_STR("CAST")) && lh_json_get(node, "cast_type", &type) &&
+        names_variant(type))
+        return refuse(walk, node, "type", LH_STR("VARIANT"));
     return LH_OK;
 }
 

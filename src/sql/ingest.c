@@ -138,6 +138,11 @@ void lh_ingest_resume(struct lh_ingest *ingest)
     lh_sql_resume(ingest->session);
 }
 
+void lh_ingest_rest(struct lh_ingest *ingest)
+{
+    lh_sql_rest(ingest->session);
+}
+
 void lh_ingest_result_deinit(struct lh_ingest_result *result)
 {
     lh_buf_deinit(&result->columns);

@@ -45,6 +45,7 @@ struct lh_ingest_source {
     enum lh_ingest_compression compression;
     struct lh_ingest_dialect dialect;
     const struct lh_text_scan *scan; /* of the file's bytes */
+    uint64_t text_bytes_max;         /* of what is compressed in it; 0: any */
 };
 
 struct lh_ingest_target {
@@ -65,8 +66,8 @@ LH_MUST_USE enum lh_status lh_ingest_create(struct lh_sql *sql, struct lh_ingest
 void lh_ingest_destroy(struct lh_ingest *ingest);
 
 /* LH_INVALID_DATA with line, column and text; LH_INVALID_ARGUMENT for an option; LH_CLOSED when it
- * was interrupted; LH_OUT_OF_MEMORY, LH_NO_SPACE, LH_IO. What it has written is the caller's to
- * remove. `result` is to be deinitialized whatever comes of it. */
+ * was interrupted; LH_BODY_TOO_LARGE, LH_OUT_OF_MEMORY, LH_NO_SPACE, LH_IO. What it has written is
+ * the caller's to remove. `result` is to be deinitialized whatever comes of it. */
 LH_MUST_USE enum lh_status lh_ingest_run(struct lh_ingest *ingest,
                                          const struct lh_ingest_source *source,
                                          const struct lh_ingest_target *target,
@@ -77,8 +78,9 @@ void lh_ingest_result_deinit(struct lh_ingest_result *result);
 uint64_t lh_ingest_rows(const struct lh_ingest *ingest);
 
 /* Any thread, while the ingest lives; as lh_sql_interrupt and lh_sql_resume, which also begins to
- * count rows anew. */
+ * count rows anew, and lh_sql_rest. */
 void lh_ingest_interrupt(struct lh_ingest *ingest);
 void lh_ingest_resume(struct lh_ingest *ingest);
+void lh_ingest_rest(struct lh_ingest *ingest);
 
 #endif

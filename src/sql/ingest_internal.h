@@ -39,7 +39,8 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
 enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
                                 struct lh_error *error);
 
-/* Whether a compressed file is all there. LH_INVALID_DATA. */
+/* Whether a compressed file is all there and not too large, and JSON not too deep. LH_INVALID_DATA,
+ * LH_BODY_TOO_LARGE. */
 LH_MUST_USE enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest,
                                                   struct lh_error *error);
 

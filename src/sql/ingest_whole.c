@@ -1,155 +1,223 @@
-/* Whether a compressed file is all there. The ingest's thread.
+/* What is looked at in all of a file before DuckDB reads any of it. The ingest's thread.
  *
- * DuckDB takes a compressed file that was cut off for its end. So gzip is inflated once before (RFC
- * 1952: members one behind another, each with its length and CRC); of zstd, whose blocks say how
- * long they are, the headers are walked (RFC 8878, section 3.1). */
+ * DuckDB takes a compressed file that was cut off for its end, goes on with one that holds a
+ * thousand times its size, and calls itself for each level of a JSON text: a deep one leaves the
+ * stack, and the process with it. So what is compressed is read once before: to its end, whose
+ * checksums must be right, and no further than the limit; and of JSON the levels are counted. */
 #include "sql/ingest_internal.h"
 
+#include "base/limits.h"
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #define BLOCK_BYTES (128u << 10)
+
+struct reading {
+    const struct lh_ingest *ingest;
+    int file;
+    uint64_t bytes; /* of the text so far */
+    uint64_t line;
+    enum { TEXT_BEGINS, TEXT_IS_JSON, TEXT_IS_OTHER } text;
+    uint32_t depth; /* of JSON, and where in it: */
+    bool is_string;
+    bool is_escaped;
+    char in[BLOCK_BYTES];
+    char out[BLOCK_BYTES];
+};
+
+/* ---- the text ---- */
+
+/* JSON is known by its first character, as look_at_line does. */
+static void look_at_beginning(struct reading *reading, struct lh_str text)
+{
+    enum lh_ingest_format format = reading->ingest->format;
+    size_t at = lh_str_has_prefix(text, LH_STR("\xef\xbb\xbf")) ? 3 : 0;
+    while (at < text.len && strchr(" \t\r\n", text.ptr[at]) != NULL)
+        at++;
+    if (format == LH_INGEST_JSON || format == LH_INGEST_NDJSON)
+        reading->text = TEXT_IS_JSON;
+    else if (format != LH_INGEST_ANY)
+        reading->text = TEXT_IS_OTHER;
+    else if (at < text.len)
+        reading->text = text.ptr[at] == '{' || text.ptr[at] == '[' ? TEXT_IS_JSON : TEXT_IS_OTHER;
+}
+
+static bool is_too_deep(struct reading *reading, struct lh_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        reading->line += c == '\n';
+        if (reading->is_string) {
+            reading->is_string = c != '"' || reading->is_escaped;
+            reading->is_escaped = c == '\\' && !reading->is_escaped;
+        } else if (c == '"') {
+            reading->is_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++reading->depth > LH_INGEST_JSON_DEPTH_MAX)
+                return true;
+        } else if (c == ']' || c == '}') {
+            reading->depth -= reading->depth > 0;
+        }
+    }
+    return false;
+}
+
+static enum lh_status take(struct reading *reading, struct lh_str text, struct lh_error *error)
+{
+    uint64_t bytes_max = reading->ingest->source->text_bytes_max;
+    reading->bytes += text.len;
+    if (bytes_max > 0 && reading->bytes > bytes_max)
+        return lh_error_set(error, LH_BODY_TOO_LARGE,
+                            "the file holds more than %" PRIu64 " bytes "
+                            "(ingestd.max_decompressed_bytes)",
+                            bytes_max);
+    if (reading->text == TEXT_BEGINS)
+        look_at_beginning(reading, text);
+    if (reading->text == TEXT_IS_JSON && is_too_deep(reading, text))
+        return lh_error_set(error, LH_INVALID_DATA, "line %" PRIu64 ": JSON of more than %u levels",
+                            reading->line, LH_INGEST_JSON_DEPTH_MAX);
+    return LH_OK;
+}
+
+/* The next of the file; `len` 0 at its end. */
+static enum lh_status read_block(struct reading *reading, size_t *len, struct lh_error *error)
+{
+    ssize_t got = read(reading->file, reading->in, sizeof reading->in);
+    *len = 0;
+    if (got < 0)
+        return lh_error_set(error, LH_IO, "the file cannot be read");
+    *len = (size_t)got;
+    return lh__sql_is_interrupted(reading->ingest->session, error) ? LH_CLOSED : LH_OK;
+}
 
 static enum lh_status tell_cut(struct lh_error *error, const char *name)
 {
     return lh_error_set(error, LH_INVALID_DATA, "the %s file is cut off", name);
 }
 
-/* ---- gzip ---- */
+/* ---- as it is ---- */
 
-struct inflating {
-    z_stream stream;
-    bool is_in_member;
-    unsigned char in[BLOCK_BYTES];
-    unsigned char out[BLOCK_BYTES];
-};
-
-/* Inflates what is in `in`. */
-static enum lh_status inflate_block(struct inflating *state, struct lh_error *error)
+static enum lh_status read_plain(struct reading *reading, struct lh_error *error)
 {
-    z_stream *stream = &state->stream;
-    while (stream->avail_in > 0) {
-        if (!state->is_in_member && inflateReset(stream) != Z_OK)
-            return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
-        state->is_in_member = true;
-        do {
-            stream->next_out = state->out;
-            stream->avail_out = sizeof state->out;
-            int result = inflate(stream, Z_NO_FLUSH);
-            if (result == Z_STREAM_END) {
-                state->is_in_member = false;
-                break;
-            }
-            if (result != Z_OK && result != Z_BUF_ERROR)
-                return lh_error_set(error, LH_INVALID_DATA, "not gzip: %.100s",
-                                    stream->msg != NULL ? stream->msg : "its data is damaged");
-        } while (stream->avail_out == 0);
+    enum lh_status status;
+    size_t len;
+    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0 &&
+           reading->text != TEXT_IS_OTHER) {
+        status = take(reading, (struct lh_str){reading->in, len}, error);
+        if (status != LH_OK)
+            return status;
     }
-    return LH_OK;
-}
-
-static enum lh_status check_gzip(const struct lh_ingest *ingest, int file, struct lh_error *error)
-{
-    enum lh_status status = LH_OK;
-    ssize_t got;
-    struct inflating *state = calloc(1, sizeof *state);
-    if (state == NULL || inflateInit2(&state->stream, 15 + 16) != Z_OK) {
-        free(state);
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
-    }
-    while (status == LH_OK && (got = read(file, state->in, sizeof state->in)) > 0) {
-        state->stream.next_in = state->in;
-        state->stream.avail_in = (unsigned)got;
-        status = inflate_block(state, error);
-        if (status == LH_OK && lh__sql_is_interrupted(ingest->session, error))
-            status = LH_CLOSED;
-    }
-    if (status == LH_OK && state->is_in_member)
-        status = tell_cut(error, "gzip");
-    inflateEnd(&state->stream);
-    free(state);
     return status;
 }
 
-/* ---- zstd ---- */
+/* ---- gzip (RFC 1952): members one behind another, each with its length and CRC ---- */
 
-struct walk {
-    int file;
-    uint64_t at;
-    uint64_t size; /* of the file */
-};
-
-/* The next `len` bytes, up to 8, as a little-endian number. False: the file ends before. */
-static bool take(struct walk *walk, unsigned len, uint64_t *number)
+static enum lh_status inflate_block(struct reading *reading, z_stream *stream, bool *is_in_member,
+                                    struct lh_error *error)
 {
-    unsigned char bytes[8];
-    *number = 0;
-    if (walk->size - walk->at < len ||
-        pread(walk->file, bytes, len, (off_t)walk->at) != (ssize_t)len)
-        return false;
-    for (unsigned i = len; i-- > 0;)
-        *number = *number << 8 | bytes[i];
-    walk->at += len;
-    return true;
-}
-
-static bool skip(struct walk *walk, uint64_t len)
-{
-    if (walk->size - walk->at < len)
-        return false;
-    walk->at += len;
-    return true;
-}
-
-/* A frame behind its magic number. */
-static bool walk_frame(struct walk *walk)
-{
-    static const unsigned id_bytes[] = {0, 1, 2, 4}, size_bytes[] = {0, 2, 4, 8};
-    uint64_t descriptor, block;
-    if (!take(walk, 1, &descriptor))
-        return false;
-    bool is_single = descriptor >> 5 & 1;
-    uint64_t rest = id_bytes[descriptor & 3] + size_bytes[descriptor >> 6] + !is_single;
-    rest += is_single && descriptor >> 6 == 0;
-    if (!skip(walk, rest))
-        return false;
-    do {
-        if (!take(walk, 3, &block) || !skip(walk, (block >> 1 & 3) == 1 ? 1 : block >> 3))
-            return false;
-    } while ((block & 1) == 0);
-    return skip(walk, (descriptor >> 2 & 1) != 0 ? 4 : 0);
-}
-
-static enum lh_status check_zstd(int file, struct lh_error *error)
-{
-    off_t end = lseek(file, 0, SEEK_END);
-    struct walk walk = {.file = file, .size = end > 0 ? (uint64_t)end : 0};
-    uint64_t magic, length;
-    while (walk.at < walk.size) {
-        bool is_whole = take(&walk, 4, &magic);
-        if (is_whole && magic == 0xfd2fb528)
-            is_whole = walk_frame(&walk);
-        else if (is_whole && magic >> 4 == 0x184d2a5) /* a skippable frame */
-            is_whole = take(&walk, 4, &length) && skip(&walk, length);
-        else if (is_whole)
-            return lh_error_set(error, LH_INVALID_DATA, "not zstd: its data is damaged");
-        if (!is_whole)
-            return tell_cut(error, "zstd");
+    while (stream->avail_in > 0) {
+        if (!*is_in_member && inflateReset(stream) != Z_OK)
+            return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
+        *is_in_member = true;
+        do {
+            stream->next_out = (unsigned char *)reading->out;
+            stream->avail_out = sizeof reading->out;
+            int result = inflate(stream, Z_NO_FLUSH);
+            if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END)
+                return lh_error_set(error, LH_INVALID_DATA, "not gzip: %.100s",
+                                    stream->msg != NULL ? stream->msg : "its data is damaged");
+            struct lh_str text = {reading->out, sizeof reading->out - stream->avail_out};
+            enum lh_status status = take(reading, text, error);
+            if (status != LH_OK)
+                return status;
+            *is_in_member = result != Z_STREAM_END;
+        } while (*is_in_member && stream->avail_out == 0);
     }
     return LH_OK;
+}
+
+static enum lh_status read_gzip(struct reading *reading, struct lh_error *error)
+{
+    z_stream stream = {0};
+    bool is_in_member = false;
+    enum lh_status status;
+    size_t len;
+    if (inflateInit2(&stream, 15 + 16) != Z_OK)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
+    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0) {
+        stream.next_in = (unsigned char *)reading->in;
+        stream.avail_in = (unsigned)len;
+        status = inflate_block(reading, &stream, &is_in_member, error);
+        if (status != LH_OK)
+            break;
+    }
+    if (status == LH_OK && is_in_member)
+        status = tell_cut(error, "gzip");
+    inflateEnd(&stream);
+    return status;
+}
+
+/* ---- zstd (RFC 8878): frames one behind another ---- */
+
+static enum lh_status decompress_block(struct reading *reading, ZSTD_DCtx *context, size_t len,
+                                       size_t *wanted, struct lh_error *error)
+{
+    ZSTD_inBuffer in = {reading->in, len, 0};
+    ZSTD_outBuffer out;
+    do {
+        out = (ZSTD_outBuffer){reading->out, sizeof reading->out, 0};
+        *wanted = ZSTD_decompressStream(context, &out, &in);
+        if (ZSTD_isError(*wanted))
+            return lh_error_set(error, LH_INVALID_DATA, "not zstd: %.100s",
+                                ZSTD_getErrorName(*wanted));
+        enum lh_status status = take(reading, (struct lh_str){reading->out, out.pos}, error);
+        if (status != LH_OK)
+            return status;
+    } while (in.pos < in.size || out.pos == out.size);
+    return LH_OK;
+}
+
+static enum lh_status read_zstd(struct reading *reading, struct lh_error *error)
+{
+    ZSTD_DCtx *context = ZSTD_createDCtx();
+    enum lh_status status;
+    size_t len, wanted = 0;
+    if (context == NULL)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to decompress");
+    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0) {
+        status = decompress_block(reading, context, len, &wanted, error);
+        if (status != LH_OK)
+            break;
+    }
+    if (status == LH_OK && wanted != 0)
+        status = tell_cut(error, "zstd");
+    ZSTD_freeDCtx(context);
+    return status;
 }
 
 enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest, struct lh_error *error)
 {
-    if (ingest->compression == LH_INGEST_PLAIN)
-        return LH_OK;
-    int file = open(ingest->source->path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return lh_error_set(error, LH_IO, "the file cannot be read");
-    enum lh_status status = ingest->compression == LH_INGEST_GZIP ? check_gzip(ingest, file, error)
-                                                                  : check_zstd(file, error);
-    close(file);
+    struct reading *reading = calloc(1, sizeof *reading);
+    if (reading == NULL)
+        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to read the file");
+    reading->ingest = ingest;
+    reading->line = 1;
+    reading->file = open(ingest->source->path, O_RDONLY | O_CLOEXEC);
+    enum lh_status status = LH_OK;
+    if (reading->file < 0)
+        status = lh_error_set(error, LH_IO, "the file cannot be read");
+    else if (ingest->compression == LH_INGEST_GZIP)
+        status = read_gzip(reading, error);
+    else if (ingest->compression == LH_INGEST_ZSTD)
+        status = read_zstd(reading, error);
+    else
+        status = read_plain(reading, error);
+    if (reading->file >= 0)
+        close(reading->file);
+    free(reading);
     return status;
 }

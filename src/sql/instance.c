@@ -3,8 +3,10 @@
  * One process, no threads of DuckDB's own (threads=1), no extension that is not in the library, no
  * file but those of one folder, and a configuration that is locked before the first statement of a
  * user. The gate (gate.c) stops what is possible all the same. */
+#include "sql/arena.h"
 #include "sql/vectors_internal.h"
 
+#include "base/limits.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,15 +89,6 @@ static enum lh_status configure(duckdb_config config, const struct lh_sql_option
     return LH_OK;
 }
 
-/* What versions of datasets are read by beside "people@2"; the gate has looked at the arguments. */
-static enum lh_status add_macros(duckdb_connection connection, struct lh_error *error)
-{
-    return lh__sql_run(connection,
-                       "CREATE MACRO version_of(name, version) AS TABLE "
-                       "FROM query_table(name || '@' || version)",
-                       error);
-}
-
 /* What can only be set once the instance is there, and last of all its lock. */
 static enum lh_status lock(duckdb_connection connection, const struct lh_sql_options *options,
                            struct lh_error *error)
@@ -132,7 +125,7 @@ static enum lh_status open_database(struct lh_sql *sql, duckdb_config config,
     if (duckdb_connect(sql->database, &connection) == DuckDBSuccess) {
         status = lh__sql_add_vectors(sql, connection, error);
         if (status == LH_OK)
-            status = add_macros(connection, error);
+            status = lh__sql_add_macros(connection, error);
         if (status == LH_OK)
             status = lock(connection, &sql->options, error);
         duckdb_disconnect(&connection);
@@ -211,16 +204,16 @@ enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session *
     if (made == NULL)
         return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory for a session");
     made->sql = sql;
+    lh_sql_rest(made);
     pthread_mutex_lock(&sql->opening);
     enum lh_status status = open_once(sql, error);
     pthread_mutex_unlock(&sql->opening);
+    if (status == LH_OK && duckdb_connect(sql->database, &made->connection) != DuckDBSuccess)
+        status = lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
     if (status != LH_OK) {
+        lh__sql_arena_end();
         free(made);
         return status;
-    }
-    if (duckdb_connect(sql->database, &made->connection) != DuckDBSuccess) {
-        free(made);
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "DuckDB gives no connection");
     }
     if (duckdb_prepare(made->connection, "SELECT json_serialize_sql($1::VARCHAR)",
                        &made->serialize) != DuckDBSuccess) {
@@ -231,6 +224,13 @@ enum lh_status lh_sql_session_create(struct lh_sql *sql, struct lh_sql_session *
     enter(made);
     *session = made;
     return LH_OK;
+}
+
+void lh_sql_rest(struct lh_sql_session *session)
+{
+    uint64_t bytes = session->sql->options.memory_bytes * 2;
+    lh__sql_arena_begin(bytes > LH_SQL_SESSION_BYTES_MIN ? bytes : LH_SQL_SESSION_BYTES_MIN,
+                        &session->interrupted);
 }
 
 void lh_sql_session_destroy(struct lh_sql_session *session)
@@ -245,6 +245,7 @@ void lh_sql_session_destroy(struct lh_sql_session *session)
     lh__sql_statements_drop(session);
     duckdb_destroy_prepare(&session->serialize);
     duckdb_disconnect(&session->connection);
+    lh__sql_arena_end();
     free(session);
 }
 

@@ -18,7 +18,9 @@ struct lh_sql_query;
 struct lh_sql_options {
     const char *folder;       /* whose files may be read; absolute, with a slash at its end */
     const char *spill_folder; /* where what does not fit into memory goes; absolute */
-    uint64_t memory_bytes;    /* of all queries together; what single functions take is beside it */
+    uint64_t memory_bytes;    /* of all queries together; what functions work in is beside it, and
+                                 one session with that takes up to twice as much, or
+                                 LH_SQL_SESSION_BYTES_MIN */
     uint64_t spill_bytes;
     bool reads_once; /* no file is read again: what was read of one is not kept in memory */
     bool is_fixed;   /* a file never changes under its name: what was read of one is believed */
@@ -78,6 +80,10 @@ void lh_sql_interrupt(struct lh_sql_session *session);
 void lh_sql_resume(struct lh_sql_session *session); /* the session's thread, between queries */
 
 bool lh_sql_is_interrupted(const struct lh_sql_session *session);
+
+/* The session's thread, between queries: what the last one has freed goes back to the system, and
+ * the next one may take as much as it. */
+void lh_sql_rest(struct lh_sql_session *session);
 
 void lh_sql_finish(struct lh_sql_query *query);
 

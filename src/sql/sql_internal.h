@@ -81,6 +81,9 @@ LH_MUST_USE enum lh_status lh__sql_pass_gate(struct lh_sql_session *session,
 LH_MUST_USE enum lh_status lh__sql_run(duckdb_connection connection, const char *text,
                                        struct lh_error *error);
 
+/* What every statement sees beside DuckDB's own functions. */
+LH_MUST_USE enum lh_status lh__sql_add_macros(duckdb_connection connection, struct lh_error *error);
+
 /* Whether somebody wants the session's query to end; says so. */
 bool lh__sql_is_interrupted(const struct lh_sql_session *session, struct lh_error *error);
 

@@ -271,6 +271,50 @@ def test_bad_files(ingest, body, message):
     ingest.expect_nothing_of("bad")
 
 
+DEEP = b'{"a":' + b"[" * 500_000 + b"]" * 500_000 + b"}\n"
+
+
+@pytest.mark.parametrize("body, line", [
+    (DEEP, 1),
+    (b'{"a":1}\n' * 3000 + DEEP, 3001),
+    (b'{"a":' * 150_000 + b"1" + b"}" * 150_000, 1),
+    (b"[" * 500_000 + b"]" * 500_000, 1),
+    (gzip.compress(b'{"a":"]]"}\n' + DEEP), 2),
+])
+@pytest.mark.parametrize("format", ["", "ndjson", "json"])
+def test_json_that_nests_too_deep(ingest, body, line, format):
+    answer = ingest.post(body, name="deep", **({"format": format} if format else {}))
+    assert (answer.status, answer.code) == (400, "invalid_data"), answer
+    assert answer.message == f"line {line}: JSON of more than 256 levels"
+    ingest.expect_nothing_of("deep")
+
+
+def test_json_that_nests(ingest):
+    made = ingest.take(b'{"a":' + b"[" * 200 + b"]" * 200 + b',"b":"' + b"[" * 5000 + b'\\""}\n',
+                       name="nests")
+    assert made["rows"] == 1 and [column["name"] for column in made["columns"]] == ["a", "b"]
+
+
+def zstd_zeros(count):
+    """A frame that says a byte over and over, 128 KiB in four bytes of its own (RFC 8878)."""
+    block = (131072 << 3 | 2).to_bytes(3, "little") + b"1"
+    return b"\x28\xb5\x2f\xfd\x00\x38" + block * count + (1).to_bytes(3, "little")
+
+
+def test_compressed_files_that_hold_too_much(tmp_path):
+    with Ingest(tmp_path, "ingestd.max_decompressed_bytes=1MiB") as small:
+        lines = b"a,b\n" + b"1,2\n" * 262_000
+        assert small.take(gzip.compress(lines), name="fits")["rows"] == 262_000
+        for body in (gzip.compress(lines + b"1,2\n" * 1000), gzip.compress(b"1" * 50_000_000),
+                     gzip.compress(lines) + gzip.compress(lines), zstd_zeros(1_000_000)):
+            started = time.monotonic()
+            answer = small.post(body, name="bomb")
+            assert (answer.status, answer.code) == (413, "body_too_large"), answer
+            assert "1048576 bytes" in answer.message and time.monotonic() - started < 30
+            small.expect_nothing_of("bomb")
+        assert small.take(lines * 2, name="plain", header="false")["rows"] > 262_000
+
+
 def test_bad_lines_are_put_aside(ingest):
     body = b"a,b\n" + b"1,2\n" * 30000 + b"3,oops\n4\n5,6\n"
     made = ingest.take(body, name="aside", on_error="quarantine")

@@ -1,0 +1,40 @@
+/* How much memory a library may take on a thread, for one that has no bound of its own.
+ *
+ * A C++ library takes memory through operator new, which a program may replace (C++17, 17.6.3:
+ * [new.delete]); new.cc does, and asks here. So the library's own out-of-memory path, an exception,
+ * ends one call rather than the process. A thread without an allowance takes what it likes.
+ *
+ * What is counted is what the thread takes less what it gives back, whoever took that: exact for
+ * work that begins and ends on one thread, which is why a count lasts for one piece of work. Apart
+ * from it, pages that the thread maps and never unmaps are counted for good. */
+#ifndef LH_EXT_ALLOWANCE_H
+#define LH_EXT_ALLOWANCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct lh_counter;
+
+/* The calling thread may take `bytes_max` from now on, and nothing large any more once `is_over` is
+ * not 0: what it does then is of no use. It outlives the allowance. 0 and NULL: what it likes. */
+void lh_allowance_begin(uint64_t bytes_max, const struct lh_counter *is_over);
+
+/* False: it would be more pages than `bytes_max`, and nothing is counted. */
+bool lh_allowance_map(size_t bytes);
+uint64_t lh_allowance_mapped(void);
+
+/* Memory that malloc() has made. False: too much, and nothing is counted. A little is given even
+ * then: an error has to be told. */
+bool lh_allowance_take_block(void *memory);
+void lh_allowance_give_block(void *memory);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
