@@ -152,7 +152,7 @@ static void make_by_one_chain(struct lh_disk *disk, struct making *making, unsig
     memcpy(making->ops,
            (struct lh_disk_op[]){
                {.kind = LH_DISK_OPEN, .path = making->temp, .how = LH_DISK_OPEN_NEW},
-               disk_allocate(-1, 6, 0),
+               number % 2 == 0 ? disk_allocate(-1, 6, 0) : disk_write(-1, "", 0, 0),
                disk_write(-1, making->name, 6, 0),
                {.kind = LH_DISK_SET_ATTRIBUTE, .into = making->attribute, .len = 16, .offset = 4},
                {.kind = LH_DISK_SYNC_ALL, .file = -1},
