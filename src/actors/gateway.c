@@ -115,8 +115,6 @@ struct lh_request *lh__gateway_request(struct lh_gateway *gateway, struct lh_htt
     request->durability = durability;
     request->ticket = lh_http_call_ticket(call);
     request->request_id = lh_http_call_request_id(call);
-    request->decoder = &gateway->decoders[gateway->next_decoder].actor;
-    gateway->next_decoder = (gateway->next_decoder + 1) % gateway->decoder_count;
     if (!limit_indexes(gateway, call, request)) {
         lh_request_destroy(request);
         return NULL;
@@ -157,9 +155,18 @@ static void send_to(struct lh_actor *to, struct lh_request *request)
     (void)status;
 }
 
+/* Half of the decoders are for large bodies, which so hold up nobody but one another. */
+static struct lh_actor *choose_decoder(struct lh_gateway *gateway, size_t body_bytes)
+{
+    uint32_t half = gateway->decoder_count / 2;
+    uint32_t i = gateway->next_decoder++ % half;
+    return &gateway->decoders[body_bytes < LH_LARGE_BODY_BYTES ? i : half + i].actor;
+}
+
 static void dispatch(struct lh_gateway *gateway, struct lh_request *request)
 {
     struct lh_actor *to = &gateway->vectord->actor;
+    request->decoder = choose_decoder(gateway, request->body.len);
     request->stage = LH_STAGE_ROUTE;
     if (needs_decoding(request)) {
         request->stage = LH_STAGE_DECODE;

@@ -35,7 +35,7 @@ struct lh_gateway {
     struct lh_catalog *catalog; /* NULL: it is elsewhere */
     struct lh_ingestd *ingestd; /* NULL: it is elsewhere */
     struct lh_decoder_actor *decoders;
-    uint32_t decoder_count;
+    uint32_t decoder_count; /* even: the second half is for large bodies */
     uint32_t next_decoder;
     struct lh_vectord *vectord; /* NULL: it is in another process */
     struct lh_proxy proxy;

@@ -293,7 +293,7 @@ static enum lh_status make_vectord(struct lh_server *server, const struct lh_con
     uint32_t cores = lh_server_cores();
     server->worker_count = or_default(lh_config_integer(config, "vectord.shards"), cores);
     server->decoder_count =
-        or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
+        2 * or_default(lh_config_integer(config, "server.decoders"), cores < 4 ? 1 : cores / 4);
     server->workers = calloc(server->worker_count, sizeof *server->workers);
     server->decoders = calloc(server->decoder_count, sizeof *server->decoders);
     if (server->workers == NULL || server->decoders == NULL)

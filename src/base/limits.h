@@ -25,10 +25,11 @@
 #define LH_PAGE_ITEMS_DEFAULT      100u
 #define LH_NDJSON_BATCH_ITEMS      4096u /* lines applied at once: bulk steps stay short */
 #define LH_NDJSON_LINE_BYTES_MAX   (4u << 20)
-#define LH_NDJSON_STREAMS_MAX      256u        /* at once: each may hold two pieces and a line */
-#define LH_NDJSON_PIECE_BYTES      (1u << 20)  /* what a stream sends to a decoder at once */
-#define LH_NODES_MAX               0x7fffffffu /* a graph's node number keeps its top bit free */
-#define LH_INDEXES_MAX             4096u       /* each costs its shards a few KiB even when empty */
+#define LH_NDJSON_STREAMS_MAX      256u         /* at once: each may hold two pieces and a line */
+#define LH_NDJSON_PIECE_BYTES      (1u << 20)   /* what a stream sends to a decoder at once */
+#define LH_LARGE_BODY_BYTES        (256u << 10) /* longer to decode than a search takes: apart */
+#define LH_NODES_MAX               0x7fffffffu  /* a graph's node number keeps its top bit free */
+#define LH_INDEXES_MAX             4096u /* each costs its shards a few KiB even when empty */
 
 /* What has failed is tried again. */
 #define LH_BACKOFF_MS_MIN 100u   /* the other side restarts: who waits for it hardly notices */

@@ -155,6 +155,28 @@ def test_refusals_that_are_due_later_are_told_at_a_stop_and_to_nobody_who_left()
         assert server.wait() == 0
 
 
+def test_searches_do_not_wait_behind_the_reading_of_large_bodies():
+    good = '{"id": "a", "vector": [' + ", ".join(["0.12345678"] * 64) + "]}"
+    large = '{"items": [' + ", ".join([good] * 40_000) + ', {"id": "b", "vector": "?"}]}'
+    with Server("vectord.shards=1", "server.decoders=1") as server, server.client() as client:
+        index = client.create("a", 64)
+        index.add([{"id": "c", "vector": [1.0] * 64}])
+        sockets = [send(server, index.path + "/add", large.encode()) for _ in range(4)]
+        answers, searches = [], 0
+
+        def read():
+            answers.extend(one.answer() for one in sockets)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        while reader.is_alive():
+            assert len(index.search([1.0] * 64)) == 1
+            searches += 1
+        reader.join()
+        assert [answer.status for answer in answers] == [400] * 4  # at their very end
+        assert searches > 10 * len(answers)
+
+
 def test_a_search_that_waited_past_its_timeout_is_answered_503():
     rng = seeded("search timeout")
     settings = ("server.search_timeout=50ms", "server.search_credits=1", "vectord.shards=1")
