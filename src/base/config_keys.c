@@ -70,8 +70,8 @@ const struct lh_config_key lh__config_keys[] = {
                 "asked ten times a second."),
 
     LH_INTEGER("server", "decoders", "0", 0, 256, 0,
-               "Threads that read JSON bodies, and as many for those of 256 KiB and more, which so\n"
-               "hold up no others; 0: a quarter of the cores, at least one."),
+               "Threads that read JSON bodies, and as many for those of 256 KiB and more, which\n"
+               "so hold up no others; 0: a quarter of the cores, at least one."),
     LH_CHOICE("server", "io", "auto", "auto|uring|blocking", 0,
               "How files are written: io_uring, or blocking calls where the kernel refuses it."),
     LH_INTEGER("server", "body_bytes_max", "64MiB", LH_KIB, 2 * LH_GIB, LH_KEY_BYTES,
