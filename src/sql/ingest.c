@@ -300,47 +300,17 @@ static enum lh_status describe(struct lh_ingest *ingest, const char *path, struc
                                   : LH_OK;
 }
 
-/* ---- rejected lines ---- */
-
-static enum lh_status drop_rejects(struct lh_ingest *ingest, struct lh_error *error)
-{
-    static const char text[] = "DROP TABLE IF EXISTS reject_errors; "
-                               "DROP TABLE IF EXISTS reject_scans";
-    return lh_sql_execute(ingest->session, text, error);
-}
-
-static enum lh_status count_rejected(struct lh_ingest *ingest, uint64_t *lines,
-                                     struct lh_error *error)
-{
-    struct lh_buf text = LH_BUF_EMPTY;
-    duckdb_result result;
-    struct lh_str cell;
-    lh_buf_append_str(&text, LH_STR("SELECT count(DISTINCT line)::VARCHAR FROM reject_errors"));
-    enum lh_status status = lh__ingest_query(ingest, &text, &result, error);
-    lh_buf_deinit(&text);
-    if (status != LH_OK)
-        return status;
-    struct lh__ingest_rows rows = {.result = &result};
-    if (!lh__ingest_next(&rows, &cell, 1) || !lh_str_to_u64(cell, lines))
-        *lines = 0;
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    return LH_OK;
-}
-
+/* The lines that DuckDB put aside, as a Parquet file of their own. */
 static enum lh_status write_rejected(struct lh_ingest *ingest,
                                      const struct lh_ingest_target *target,
                                      struct lh_ingest_result *result, struct lh_error *error)
 {
     struct lh_buf text = LH_BUF_EMPTY;
-    enum lh_status status = count_rejected(ingest, &result->rejected, error);
+    enum lh_status status = lh__ingest_number_rejected(ingest, &result->rejected, error);
     if (status != LH_OK || result->rejected == 0)
         return status;
-    lh_buf_append_str(&text, LH_STR("COPY (SELECT line::BIGINT AS line, "
-                                    "line_byte_position::BIGINT - 1 AS byte_offset, "
-                                    "column_name AS \"column\", error_message AS error, "
-                                    "csv_line AS text FROM reject_errors "
-                                    "ORDER BY line, column_idx"));
+    lh_buf_append_str(&text, LH_STR("COPY ("));
+    lh__ingest_append_rejected(&text);
     append_target(&text, target->rejected);
     status = lh__ingest_execute(ingest, &text, error);
     lh_buf_deinit(&text);
@@ -414,7 +384,7 @@ enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_so
     if (status == LH_OK && target->rejected != NULL)
         status = write_rejected(ingest, target, result, error);
     if (target->rejected != NULL)
-        (void)!drop_rejects(ingest, &ignored);
+        (void)!lh__ingest_drop_rejected(ingest, &ignored);
     ingest->source = NULL;
     return status;
 }

@@ -386,6 +386,7 @@ static void append_found(struct lh_ingest *ingest, const struct sniffed *sniffed
     struct lh_str delim = found(sniffed, "Delimiter");
     ingest->delim = delim.len > 0 ? *delim.ptr : ',';
     ingest->quote = quote.len > 0 ? *quote.ptr : '\0';
+    ingest->line_end = lh_str_eq(found(sniffed, "NewLineDelimiter"), LH_STR("\\r")) ? '\r' : '\n';
     lh__ingest_append_option(out, "delim", delim);
     lh__ingest_append_option(out, "quote", quote);
     lh__ingest_append_option(out, "escape", escape);

@@ -14,8 +14,9 @@ struct lh_ingest {
     const struct lh_ingest_source *source;
     enum lh_ingest_format format;
     enum lh_ingest_compression compression;
-    char delim; /* of the CSV */
-    char quote; /* 0: none */
+    char delim;    /* of the CSV */
+    char quote;    /* 0: none */
+    char line_end; /* its last character */
 };
 
 /* Runs a statement; what DuckDB has against it is told in terms of the file. The result is to be
@@ -39,6 +40,18 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
 enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
                                 struct lh_error *error);
 
+/* Who wants the text of a file. */
+struct lh__ingest_taker {
+    LH_MUST_USE enum lh_status (*take)(struct lh__ingest_taker *taker, struct lh_str text,
+                                       struct lh_error *error);
+    bool is_enough; /* what is not compressed need not be read to its end */
+};
+/* Gives the file's text to `taker`, block by block. LH_INVALID_DATA: it was compressed, and is not
+ * all there; LH_CLOSED, LH_IO, LH_OUT_OF_MEMORY; and what `take` returns. */
+LH_MUST_USE enum lh_status lh__ingest_read_text(const struct lh_ingest *ingest,
+                                                struct lh__ingest_taker *taker,
+                                                struct lh_error *error);
+
 /* Whether a compressed file is all there and not too large, and JSON not too deep. LH_INVALID_DATA,
  * LH_BODY_TOO_LARGE. */
 LH_MUST_USE enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest,
@@ -52,6 +65,14 @@ LH_MUST_USE enum lh_status lh__ingest_read_csv(struct lh_ingest *ingest, bool is
 /* The first line, as it is. LH_OK with an empty one: the file is empty. */
 LH_MUST_USE enum lh_status lh__ingest_first_line(struct lh_ingest *ingest, struct lh_buf *line,
                                                  struct lh_error *error);
+
+/* How many lines were put aside; the place of each comes into the table reject_lines. */
+LH_MUST_USE enum lh_status lh__ingest_number_rejected(struct lh_ingest *ingest, uint64_t *count,
+                                                      struct lh_error *error);
+/* The SELECT of them, once they are numbered. */
+void lh__ingest_append_rejected(struct lh_buf *out);
+LH_MUST_USE enum lh_status lh__ingest_drop_rejected(struct lh_ingest *ingest,
+                                                    struct lh_error *error);
 
 void lh__ingest_append_option(struct lh_buf *out, const char *name, struct lh_str value);
 void lh__ingest_append_compression(const struct lh_ingest *ingest, struct lh_buf *out);

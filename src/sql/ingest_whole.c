@@ -7,217 +7,76 @@
 #include "sql/ingest_internal.h"
 
 #include "base/limits.h"
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
-#define BLOCK_BYTES (128u << 10)
-
-struct reading {
+struct check {
+    struct lh__ingest_taker taker; /* comes first */
     const struct lh_ingest *ingest;
-    int file;
     uint64_t bytes; /* of the text so far */
     uint64_t line;
     enum { TEXT_BEGINS, TEXT_IS_JSON, TEXT_IS_OTHER } text;
     uint32_t depth; /* of JSON, and where in it: */
     bool is_string;
     bool is_escaped;
-    char in[BLOCK_BYTES];
-    char out[BLOCK_BYTES];
 };
 
-/* ---- the text ---- */
-
 /* JSON is known by its first character, as look_at_line does. */
-static void look_at_beginning(struct reading *reading, struct lh_str text)
+static void look_at_beginning(struct check *check, struct lh_str text)
 {
-    enum lh_ingest_format format = reading->ingest->format;
+    enum lh_ingest_format format = check->ingest->format;
     size_t at = lh_str_has_prefix(text, LH_STR("\xef\xbb\xbf")) ? 3 : 0;
     while (at < text.len && strchr(" \t\r\n", text.ptr[at]) != NULL)
         at++;
     if (format == LH_INGEST_JSON || format == LH_INGEST_NDJSON)
-        reading->text = TEXT_IS_JSON;
+        check->text = TEXT_IS_JSON;
     else if (format != LH_INGEST_ANY)
-        reading->text = TEXT_IS_OTHER;
+        check->text = TEXT_IS_OTHER;
     else if (at < text.len)
-        reading->text = text.ptr[at] == '{' || text.ptr[at] == '[' ? TEXT_IS_JSON : TEXT_IS_OTHER;
+        check->text = text.ptr[at] == '{' || text.ptr[at] == '[' ? TEXT_IS_JSON : TEXT_IS_OTHER;
 }
 
-static bool is_too_deep(struct reading *reading, struct lh_str text)
+static bool is_too_deep(struct check *check, struct lh_str text)
 {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
-        reading->line += c == '\n';
-        if (reading->is_string) {
-            reading->is_string = c != '"' || reading->is_escaped;
-            reading->is_escaped = c == '\\' && !reading->is_escaped;
+        check->line += c == '\n';
+        if (check->is_string) {
+            check->is_string = c != '"' || check->is_escaped;
+            check->is_escaped = c == '\\' && !check->is_escaped;
         } else if (c == '"') {
-            reading->is_string = true;
+            check->is_string = true;
         } else if (c == '[' || c == '{') {
-            if (++reading->depth > LH_INGEST_JSON_DEPTH_MAX)
+            if (++check->depth > LH_INGEST_JSON_DEPTH_MAX)
                 return true;
         } else if (c == ']' || c == '}') {
-            reading->depth -= reading->depth > 0;
+            check->depth -= check->depth > 0;
         }
     }
     return false;
 }
 
-static enum lh_status take(struct reading *reading, struct lh_str text, struct lh_error *error)
+static enum lh_status take(struct lh__ingest_taker *taker, struct lh_str text,
+                           struct lh_error *error)
 {
-    uint64_t bytes_max = reading->ingest->source->text_bytes_max;
-    reading->bytes += text.len;
-    if (bytes_max > 0 && reading->bytes > bytes_max)
+    struct check *check = (struct check *)taker;
+    uint64_t bytes_max = check->ingest->source->text_bytes_max;
+    check->bytes += text.len;
+    if (bytes_max > 0 && check->bytes > bytes_max)
         return lh_error_set(error, LH_BODY_TOO_LARGE,
                             "the file holds more than %" PRIu64 " bytes "
                             "(ingestd.max_decompressed_bytes)",
                             bytes_max);
-    if (reading->text == TEXT_BEGINS)
-        look_at_beginning(reading, text);
-    if (reading->text == TEXT_IS_JSON && is_too_deep(reading, text))
+    if (check->text == TEXT_BEGINS)
+        look_at_beginning(check, text);
+    if (check->text == TEXT_IS_JSON && is_too_deep(check, text))
         return lh_error_set(error, LH_INVALID_DATA, "line %" PRIu64 ": JSON of more than %u levels",
-                            reading->line, LH_INGEST_JSON_DEPTH_MAX);
+                            check->line, LH_INGEST_JSON_DEPTH_MAX);
+    taker->is_enough = check->text == TEXT_IS_OTHER;
     return LH_OK;
-}
-
-/* The next of the file; `len` 0 at its end. */
-static enum lh_status read_block(struct reading *reading, size_t *len, struct lh_error *error)
-{
-    ssize_t got = read(reading->file, reading->in, sizeof reading->in);
-    *len = 0;
-    if (got < 0)
-        return lh_error_set(error, LH_IO, "the file cannot be read");
-    *len = (size_t)got;
-    return lh__sql_is_interrupted(reading->ingest->session, error) ? LH_CLOSED : LH_OK;
-}
-
-static enum lh_status tell_cut(struct lh_error *error, const char *name)
-{
-    return lh_error_set(error, LH_INVALID_DATA, "the %s file is cut off", name);
-}
-
-/* ---- as it is ---- */
-
-static enum lh_status read_plain(struct reading *reading, struct lh_error *error)
-{
-    enum lh_status status;
-    size_t len;
-    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0 &&
-           reading->text != TEXT_IS_OTHER) {
-        status = take(reading, (struct lh_str){reading->in, len}, error);
-        if (status != LH_OK)
-            return status;
-    }
-    return status;
-}
-
-/* ---- gzip (RFC 1952): members one behind another, each with its length and CRC ---- */
-
-static enum lh_status inflate_block(struct reading *reading, z_stream *stream, bool *is_in_member,
-                                    struct lh_error *error)
-{
-    while (stream->avail_in > 0) {
-        if (!*is_in_member && inflateReset(stream) != Z_OK)
-            return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
-        *is_in_member = true;
-        do {
-            stream->next_out = (unsigned char *)reading->out;
-            stream->avail_out = sizeof reading->out;
-            int result = inflate(stream, Z_NO_FLUSH);
-            if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END)
-                return lh_error_set(error, LH_INVALID_DATA, "not gzip: %.100s",
-                                    stream->msg != NULL ? stream->msg : "its data is damaged");
-            struct lh_str text = {reading->out, sizeof reading->out - stream->avail_out};
-            enum lh_status status = take(reading, text, error);
-            if (status != LH_OK)
-                return status;
-            *is_in_member = result != Z_STREAM_END;
-        } while (*is_in_member && stream->avail_out == 0);
-    }
-    return LH_OK;
-}
-
-static enum lh_status read_gzip(struct reading *reading, struct lh_error *error)
-{
-    z_stream stream = {0};
-    bool is_in_member = false;
-    enum lh_status status;
-    size_t len;
-    if (inflateInit2(&stream, 15 + 16) != Z_OK)
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to inflate");
-    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0) {
-        stream.next_in = (unsigned char *)reading->in;
-        stream.avail_in = (unsigned)len;
-        status = inflate_block(reading, &stream, &is_in_member, error);
-        if (status != LH_OK)
-            break;
-    }
-    if (status == LH_OK && is_in_member)
-        status = tell_cut(error, "gzip");
-    inflateEnd(&stream);
-    return status;
-}
-
-/* ---- zstd (RFC 8878): frames one behind another ---- */
-
-static enum lh_status decompress_block(struct reading *reading, ZSTD_DCtx *context, size_t len,
-                                       size_t *wanted, struct lh_error *error)
-{
-    ZSTD_inBuffer in = {reading->in, len, 0};
-    ZSTD_outBuffer out;
-    do {
-        out = (ZSTD_outBuffer){reading->out, sizeof reading->out, 0};
-        *wanted = ZSTD_decompressStream(context, &out, &in);
-        if (ZSTD_isError(*wanted))
-            return lh_error_set(error, LH_INVALID_DATA, "not zstd: %.100s",
-                                ZSTD_getErrorName(*wanted));
-        enum lh_status status = take(reading, (struct lh_str){reading->out, out.pos}, error);
-        if (status != LH_OK)
-            return status;
-    } while (in.pos < in.size || out.pos == out.size);
-    return LH_OK;
-}
-
-static enum lh_status read_zstd(struct reading *reading, struct lh_error *error)
-{
-    ZSTD_DCtx *context = ZSTD_createDCtx();
-    enum lh_status status;
-    size_t len, wanted = 0;
-    if (context == NULL)
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to decompress");
-    while ((status = read_block(reading, &len, error)) == LH_OK && len > 0) {
-        status = decompress_block(reading, context, len, &wanted, error);
-        if (status != LH_OK)
-            break;
-    }
-    if (status == LH_OK && wanted != 0)
-        status = tell_cut(error, "zstd");
-    ZSTD_freeDCtx(context);
-    return status;
 }
 
 enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest, struct lh_error *error)
 {
-    struct reading *reading = calloc(1, sizeof *reading);
-    if (reading == NULL)
-        return lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory to read the file");
-    reading->ingest = ingest;
-    reading->line = 1;
-    reading->file = open(ingest->source->path, O_RDONLY | O_CLOEXEC);
-    enum lh_status status = LH_OK;
-    if (reading->file < 0)
-        status = lh_error_set(error, LH_IO, "the file cannot be read");
-    else if (ingest->compression == LH_INGEST_GZIP)
-        status = read_gzip(reading, error);
-    else if (ingest->compression == LH_INGEST_ZSTD)
-        status = read_zstd(reading, error);
-    else
-        status = read_plain(reading, error);
-    if (reading->file >= 0)
-        close(reading->file);
-    free(reading);
-    return status;
+    struct check check = {.taker.take = take, .ingest = ingest, .line = 1};
+    return lh__ingest_read_text(ingest, &check.taker, error);
 }

@@ -331,6 +331,41 @@ def test_bad_lines_are_put_aside(ingest):
     assert ingest.manifest("aside__rejected").json["version"] == 1
 
 
+def csv_with_bad_lines(end, rows, seed):
+    """Records of many lines, some of them bad, and [line, byte_offset, text] of those."""
+    generator = random.Random(seed)
+    body, bad, line = [b"id,note"], [], 2
+    offset = len(body[0] + end)
+    for i in range(rows):
+        note = end.join([b"n%020d" % i, b"", b"\xc3\xbc\"\""][:generator.randrange(4)])
+        record = b'%d,"%s"' % (i, note)
+        if generator.random() < 0.01 or i in (0, rows - 1):
+            record = generator.choice([b'no,"%s"' % note, b"7", b"8,9,10"])
+            bad.append([line, offset, record.decode()])
+        body.append(record)
+        line += 1 + record.count(end)
+        offset += len(record + end)
+    return end.join([*body, b""]), bad
+
+
+@pytest.mark.parametrize("end, rows, pack", [
+    (b"\n", 3000, None), (b"\r\n", 3000, None), (b"\r", 3000, None),
+    (b"\n", 3000, gzip.compress), (b"\n", 3, zstd),
+    (b"\n", 1_200_000, None), (b"\r\n", 1_200_000, gzip.compress),
+], ids=["lf", "crlf", "cr", "gzip", "zstd", "long", "long-crlf-gzip"])  # fmt: skip
+def test_rejected_lines_are_lines_of_the_file(ingest, end, rows, pack, request):
+    body, bad = csv_with_bad_lines(end, rows, 5)
+    name = "lines_" + request.node.callspec.id.replace("-", "_")
+    made = ingest.take(pack(body) if pack else body, name=name, on_error="quarantine",
+                       types=json.dumps({"id": "BIGINT", "note": "VARCHAR"}), quote='"')
+    assert (made["rows"], made["rejected"]["rows"]) == (rows - len(bad), len(bad))
+    with Client(ingest.port) as client:
+        answer = client.post("/v1/sql", {
+            "sql": f"SELECT line, byte_offset, text FROM {name}__rejected ORDER BY line",
+            "max_rows": len(bad) + 1})
+    assert answer.json["rows"] == bad
+
+
 def test_bad_forms(ingest):
     head = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.csv"\r\n\r\n'
     form = {"Content-Type": "multipart/form-data; boundary=b"}
