@@ -39,7 +39,7 @@ struct lh_json_walk {
 
 /* Starts on `value`, which lh_json_check has accepted; of anything but an object or an array there
  * is nothing to step through. */
-struct lh_json_walk lh_json_walk(struct lh_str value);
+struct lh_json_walk lh_json_walk_begin(struct lh_str value);
 
 /* The next value without the white space around it, and in an object its name with the quotes.
  * False: there are no more. */

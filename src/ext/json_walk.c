@@ -47,7 +47,7 @@ static struct lh_str take_value(struct lh_json_walk *walk)
     return (struct lh_str){from, (size_t)(at - from)};
 }
 
-struct lh_json_walk lh_json_walk(struct lh_str value)
+struct lh_json_walk lh_json_walk_begin(struct lh_str value)
 {
     struct lh_json_walk walk = {value.ptr, value.ptr + value.len};
     while (walk.at < walk.end && is_space(*walk.at))

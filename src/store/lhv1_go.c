@@ -79,7 +79,7 @@ static enum lh_status read_envelope(struct lh_lhv1_go *reader, struct lh_disk *d
     lh_lhv1_envelope_deinit(&envelope);
     if (status != LH_OK)
         return status;
-    walk = lh_json_walk(metadata);
+    walk = lh_json_walk_begin(metadata);
     while (status == LH_OK && lh_json_step(&walk, &name, &value))
         status = enter_metadata(reader, name, value, error);
     return status;

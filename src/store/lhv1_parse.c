@@ -65,7 +65,7 @@ static enum lh_status read_members(const struct parse *p, const char *what, stru
                                    const char *const names[], unsigned count,
                                    struct lh_str values[])
 {
-    struct lh_json_walk walk = lh_json_walk(object);
+    struct lh_json_walk walk = lh_json_walk_begin(object);
     struct lh_str name;
     struct lh_str value;
     assert(count <= MEMBERS_MAX);
@@ -320,7 +320,7 @@ static enum lh_status read_section(const struct parse *p, struct lh_str object, 
 static enum lh_status read_sections(const struct parse *p, struct lh_str array,
                                     struct lh_lhv1_envelope *envelope)
 {
-    struct lh_json_walk walk = lh_json_walk(array);
+    struct lh_json_walk walk = lh_json_walk_begin(array);
     uint32_t shards = envelope->params.shards;
     uint64_t free_from = envelope->bytes;
     uint64_t items = 0;
@@ -422,7 +422,7 @@ enum lh_status lh__lhv1_parse_go(const struct lh__lhv1_text *text,
 static enum lh_status find_version(struct lh__lhv1_text *text, struct lh_error *error)
 {
     struct parse p = {text, error};
-    struct lh_json_walk walk = lh_json_walk(text->json);
+    struct lh_json_walk walk = lh_json_walk_begin(text->json);
     struct lh_str name;
     struct lh_str value;
     if (text->json.ptr[0] != '{')

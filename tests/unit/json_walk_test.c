@@ -12,7 +12,7 @@
 /* Steps through `text` and all that is in it; every value is in `out`, its name before it. */
 static size_t walk_all(const char *text, struct lh_str value, char *out, size_t len)
 {
-    struct lh_json_walk walk = lh_json_walk(value);
+    struct lh_json_walk walk = lh_json_walk_begin(value);
     struct lh_str name;
     struct lh_str next;
     while (lh_json_step(&walk, &name, &next)) {
