@@ -116,6 +116,7 @@ enum lh_status lh_query_send_parquet(struct lh_query_worker *worker, const struc
                                      struct lh_error *error)
 {
     struct lh_query *query = worker->query;
+    struct lh_sql_written written = {0};
     char path[PATH_MAX];
     /* Named as downloads are: what a crash leaves is removed at the next start. */
     if (snprintf(path, sizeof path, "%s" LH_QUERY_PARTIAL "%s.parquet",
@@ -123,8 +124,9 @@ enum lh_status lh_query_send_parquet(struct lh_query_worker *worker, const struc
         return lh_error_set(error, LH_IO, "queryd.cache_dir: the path is too long");
     enum lh_status status = lh_sql_write_parquet(
         worker->session, gate, asked->text, asked->has_params ? &asked->params : NULL, path,
-        query->rows_max, query->bytes_max, &query->statistics.rows, fault, error);
-    query->statistics.is_truncated = query->statistics.rows == query->rows_max;
+        query->rows_max, query->bytes_max, &written, fault, error);
+    query->statistics.rows = written.rows;
+    query->statistics.is_truncated = written.is_truncated;
     int file = status == LH_OK ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (status == LH_OK && file < 0)
         status = lh_error_sys(error, LH_IO, errno, "the answer's file cannot be read");

@@ -166,7 +166,7 @@ enum lh_status lh_sql_append_item(struct lh_sql_query *query,
 enum lh_status lh_sql_write_parquet(struct lh_sql_session *session, const struct lh_sql_gate *gate,
                                     struct lh_str text, const struct lh_json *params,
                                     const char *path, uint64_t rows_max, uint64_t bytes_max,
-                                    uint64_t *rows, struct lh_sql_fault *fault,
+                                    struct lh_sql_written *written, struct lh_sql_fault *fault,
                                     struct lh_error *error)
 {
     return absent(error);

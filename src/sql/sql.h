@@ -59,6 +59,11 @@ LH_MUST_USE enum lh_status lh_sql_start(struct lh_sql_session *session,
                                         const struct lh_json *params, struct lh_sql_query **query,
                                         struct lh_sql_fault *fault, struct lh_error *error);
 
+struct lh_sql_written {
+    uint64_t rows;
+    bool is_truncated; /* the statement has more */
+};
+
 /* A user's statement as above, whose first `rows_max` rows become a Parquet file at `path`, which
  * is in the instance's folder and is made anew. LH_LIMIT_EXCEEDED: it would be longer than
  * `bytes_max`; a file that is left is of no use then. */
@@ -66,8 +71,8 @@ LH_MUST_USE enum lh_status lh_sql_write_parquet(struct lh_sql_session *session,
                                                 const struct lh_sql_gate *gate, struct lh_str text,
                                                 const struct lh_json *params, const char *path,
                                                 uint64_t rows_max, uint64_t bytes_max,
-                                                uint64_t *rows, struct lh_sql_fault *fault,
-                                                struct lh_error *error);
+                                                struct lh_sql_written *written,
+                                                struct lh_sql_fault *fault, struct lh_error *error);
 
 /* The next rows, up to 2,048 of them; 0 at the end. Statuses as above. */
 LH_MUST_USE enum lh_status lh_sql_fetch(struct lh_sql_query *query, uint64_t *rows,

@@ -38,6 +38,13 @@ struct lh_sql__statement {
     duckdb_prepared_statement prepared;
 };
 
+/* What lets a session's rows into a Parquet file, and no more of them than may be. */
+struct lh_sql__sieve {
+    char name[40];     /* the SQL function that does; empty: not registered yet */
+    uint64_t rows_max; /* of this file */
+    uint64_t rows;     /* that came so far */
+};
+
 struct lh_sql_session {
     struct lh_sql *sql;
     struct lh_sql_session *next;
@@ -48,7 +55,8 @@ struct lh_sql_session {
     struct lh_sql__statement *kept;      /* the one used last comes first */
     uint32_t kept_count;
     const struct lh_sql__statement *running; /* NULL: none, or one that is written as Parquet */
-    struct lh_counter interrupted;           /* 1: until resumed; any thread sets it */
+    struct lh_sql__sieve sieve;
+    struct lh_counter interrupted; /* 1: until resumed; any thread sets it */
 };
 
 struct lh_sql__column {

@@ -378,6 +378,31 @@ def test_parquet_answers(client, name):
     assert cut.headers["x-row-count"] == "7" and cut.headers["x-truncated"] == "true"
 
 
+@pytest.mark.parametrize("sql, is_descending", [
+    ("SELECT i FROM range({n}) t(i)", False),
+    ("SELECT i FROM range({n}) t(i) ORDER BY i DESC", True),
+    ("SELECT max(i) AS i FROM range({n}) t(i) GROUP BY i ORDER BY i", False),
+    ("FROM range(1) t(i) UNION ALL FROM range(1, {n}) t(i) LIMIT {n}", False),
+])  # fmt: skip
+@pytest.mark.parametrize("rows_max", [1, 2047, 2048, 2049, 122880, 125000])
+def test_parquet_answers_are_truncated_where_there_is_more(
+        client, name, sql, is_descending, rows_max):
+    for n in (rows_max, rows_max + 1, rows_max + 5000):
+        answer = ask(client, sql.format(n=n), max_rows=rows_max, headers={"Accept": PARQUET})
+        assert answer.status == 200, answer
+        assert answer.headers["x-row-count"] == str(rows_max)
+        assert answer.headers["x-truncated"] == ("true" if n > rows_max else "false")
+        key = f"datasets/{name}/{n}.parquet"
+        assert client.request("PUT", f"/v1/storage/put/{key}", answer.body).status == 200
+        made = client.post("/v1/catalog/register", {
+            "name": name, "fingerprint": key, "mode": "replace",
+            "objects": [{"key": key, "size": len(answer.body)}]})
+        assert made.status == 201, made
+        start = n - rows_max if is_descending else 0
+        assert rows(client, f"SELECT min(i), max(i), count(*) FROM {name}") == [
+            [start, start + rows_max - 1, rows_max]]
+
+
 @pytest.mark.parametrize("sql, status, text", [
     ("SELECT nope FROM range(3)", 400, "byte 7"),
     ("SELECT 1) TO '/tmp/x' (FORMAT csv); --", 400, ""),
