@@ -373,6 +373,7 @@ enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_so
     ingest->format = source->format;
     ingest->compression = source->compression;
     ingest->quote = '\0';
+    ingest->has_open_quote = false;
     lh_counter_set(&ingest->rows, 0);
     enum lh_status status = look(ingest, error);
     if (status == LH_OK)
@@ -383,6 +384,10 @@ enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_so
         status = look_for_nul(ingest, target, result, error);
     if (status == LH_OK && target->rejected != NULL)
         status = write_rejected(ingest, target, result, error);
+    /* An open quote in the header takes all rows with it, of which DuckDB says nothing. */
+    if (status == LH_OK && ingest->has_open_quote && result->rejected == 0 &&
+        lh__ingest_tell_open_quote(ingest, error))
+        status = LH_INVALID_DATA;
     if (target->rejected != NULL)
         (void)!lh__ingest_drop_rejected(ingest, &ignored);
     ingest->source = NULL;

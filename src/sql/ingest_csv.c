@@ -3,10 +3,12 @@
  * DuckDB's sniffer looks at the first 20,480 lines; what it finds is then said explicitly, so that
  * the rest of the file is read as that and nothing else. Some of its findings are not taken as they
  * are. Where the sample has no quotes it says that there are none, though they may come later: if
- * quotes do not change what it finds, they are allowed. And a file whose lines differ it reads as
- * one column, by a delimiter that does not occur: then the delimiter that the first line has is
- * taken, so that the line that differs is told rather than the file silently folded. Nor are lines
- * passed over in silence because those behind them have more columns. */
+ * quotes do not change what it finds, they are allowed. It says so too where one quote is open to
+ * the file's end, and would take all of them for text: then they are quotes, and that one is told.
+ * And a file whose lines differ it reads as one column, by a delimiter that does not occur: then
+ * the delimiter that the first line has is taken, so that the line that differs is told rather than
+ * the file silently folded. Nor are lines passed over in silence because those behind them have
+ * more columns. */
 #include "sql/ingest_internal.h"
 
 #include "base/limits.h"
@@ -192,6 +194,14 @@ static bool is_same(const struct sniffed *a, const struct sniffed *b)
     return is_equal;
 }
 
+static bool has_open_quote(const struct lh_ingest *ingest, const struct sniffed *sniffed)
+{
+    struct lh_str delim = found(sniffed, "Delimiter");
+    return ingest->compression == LH_INGEST_PLAIN && delim.len > 0 &&
+           ingest->source->dialect.escape == NULL && /* else it may stand before quotes */
+           lh_text_find_open_quote(ingest->source->path, *delim.ptr, '"') != LH_TEXT_NOWHERE;
+}
+
 /* Quotes are allowed where the sample has none, unless that changes what the sample says. */
 static enum lh_status allow_quotes(struct lh_ingest *ingest, struct asked *asked,
                                    struct sniffed *sniffed, struct lh_error *error)
@@ -210,6 +220,7 @@ static enum lh_status allow_quotes(struct lh_ingest *ingest, struct asked *asked
     }
     forget(&quoted);
     asked->quote = NULL;
+    ingest->has_open_quote = has_open_quote(ingest, sniffed);
     return LH_OK;
 }
 
@@ -341,7 +352,8 @@ static enum lh_status keep_lines(struct lh_ingest *ingest, struct asked *asked,
 
 /* ---- reading ---- */
 
-static void append_columns(const struct sniffed *sniffed, struct lh_buf *out)
+static void append_columns(const struct lh_ingest *ingest, const struct sniffed *sniffed,
+                           struct lh_buf *out)
 {
     struct lh_json columns, column;
     if (!lh_json_get(sniffed->root, "Columns", &columns))
@@ -352,6 +364,9 @@ static void append_columns(const struct sniffed *sniffed, struct lh_buf *out)
         struct lh_str name = LH_STR(""), type = LH_STR("VARCHAR");
         lh_json_get_str(column, "name", &name);
         lh_json_get_str(column, "type", &type);
+        if (ingest->has_open_quote && name.len >= 2 && *name.ptr == '"' &&
+            name.ptr[name.len - 1] == '"')
+            name = (struct lh_str){name.ptr + 1, name.len - 2};
         if (i > 0)
             lh_buf_append_str(out, LH_STR(", "));
         lh_sql_append_literal(out, name);
@@ -378,6 +393,8 @@ static void append_found(struct lh_ingest *ingest, const struct sniffed *sniffed
     uint64_t skipped = 0;
     bool has_header = false;
     struct lh_str quote = found(sniffed, "Quote"), escape = found(sniffed, "Escape");
+    if (ingest->has_open_quote)
+        quote = LH_STR("\"");
     if (escape.len == 0 && dialect->escape == NULL)
         escape = quote; /* doubled, RFC 4180; the sample had none */
     lh_json_get_u64(sniffed->root, "SkipRows", &skipped);
@@ -424,7 +441,7 @@ enum lh_status lh__ingest_read_csv(struct lh_ingest *ingest, bool is_tolerant, s
         lh__ingest_append_compression(ingest, out);
         lh_buf_printf(out, ", auto_detect=false, max_line_size=%u", LH_INGEST_LINE_BYTES_MAX);
         append_found(ingest, &sniffed, out);
-        append_columns(&sniffed, out);
+        append_columns(ingest, &sniffed, out);
         lh_buf_append_str(out, is_tolerant ? LH_STR(", store_rejects=true, rejects_limit=0)")
                                            : LH_STR(")"));
     }

@@ -112,6 +112,20 @@ static bool tell_not_csv(const struct lh_ingest *ingest, struct lh_error *error)
     return true;
 }
 
+bool lh__ingest_tell_open_quote(const struct lh_ingest *ingest, struct lh_error *error)
+{
+    struct lh_text_place place;
+    uint64_t at = LH_TEXT_NOWHERE;
+    if (ingest->compression == LH_INGEST_PLAIN)
+        at = lh_text_find_open_quote(ingest->source->path, ingest->delim, ingest->quote);
+    if (at == LH_TEXT_NOWHERE || !lh_text_place_of(ingest->source->path, at, &place))
+        return false;
+    lh_error_set(error, LH_INVALID_DATA,
+                 "line %" PRIu64 ", byte %" PRIu64 ": a quote that is not closed: \"%.60s\"",
+                 place.line, place.byte, place.text);
+    return true;
+}
+
 static enum lh_status tell_fault(const struct lh_ingest *ingest, const struct fault *fault,
                                  struct lh_error *error)
 {
@@ -142,12 +156,11 @@ static enum lh_status tell_fault(const struct lh_ingest *ingest, const struct fa
             LH_STR_FMT(found), LH_STR_FMT(found), LH_STR_FMT(wanted), shown(line, 50), line.ptr);
     if (tell_not_csv(ingest, error))
         return LH_INVALID_DATA;
-    if (lh_str_has_prefix(fault->reason, LH_STR("Value with unterminated quote")))
-        return lh_error_set(error, LH_INVALID_DATA,
-                            "line %" PRIu64 ": a quote that is not closed: \"%.*s\"", number,
-                            shown(line, 60), line.ptr);
-    return lh_error_set(error, LH_INVALID_DATA,
-                        "line %" PRIu64 ": not CSV of this dialect: \"%.*s\"", number,
+    bool is_open = lh_str_has_prefix(fault->reason, LH_STR("Value with unterminated quote"));
+    if (is_open && lh__ingest_tell_open_quote(ingest, error))
+        return LH_INVALID_DATA;
+    return lh_error_set(error, LH_INVALID_DATA, "line %" PRIu64 ": %s: \"%.*s\"", number,
+                        is_open ? "a quote that is not closed" : "not CSV of this dialect",
                         shown(line, 60), line.ptr);
 }
 

@@ -14,9 +14,10 @@ struct lh_ingest {
     const struct lh_ingest_source *source;
     enum lh_ingest_format format;
     enum lh_ingest_compression compression;
-    char delim;    /* of the CSV */
-    char quote;    /* 0: none */
-    char line_end; /* its last character */
+    char delim;          /* of the CSV */
+    char quote;          /* 0: none */
+    char line_end;       /* its last character */
+    bool has_open_quote; /* to the file's end; the CSV was sniffed as if quotes were text */
 };
 
 /* Runs a statement; what DuckDB has against it is told in terms of the file. The result is to be
@@ -39,6 +40,8 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
 /* Puts DuckDB's reason into `error`, with the place in the file where it gives one. */
 enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
                                 struct lh_error *error);
+/* The same for a quote that is not closed. False: there is none, or it is not found. */
+bool lh__ingest_tell_open_quote(const struct lh_ingest *ingest, struct lh_error *error);
 
 /* Who wants the text of a file. */
 struct lh__ingest_taker {

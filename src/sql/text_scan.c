@@ -203,6 +203,27 @@ uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const ch
     return found;
 }
 
+uint64_t lh_text_find_open_quote(const char *path, char delim, char quote)
+{
+    struct reader reader;
+    uint64_t opened = LH_TEXT_NOWHERE;
+    enum csv_at at = AT_START;
+    bool is_csv = true;
+    if (!open_reader(&reader, path))
+        return opened;
+    while (is_csv && next_block(&reader, 0)) {
+        for (size_t i = 0; i < reader.len && is_csv; i++) {
+            enum csv_at next = next_at(at, reader.block[i], delim, quote);
+            if (at == AT_START && next == IN_QUOTES)
+                opened = reader.offset + i;
+            is_csv = at != BEHIND_QUOTE || next != IN_PLAIN || reader.block[i] == '\r';
+            at = next;
+        }
+    }
+    close_reader(&reader);
+    return is_csv && at == IN_QUOTES ? opened : LH_TEXT_NOWHERE;
+}
+
 uint64_t lh_text_find_not_utf8(const char *path)
 {
     struct reader reader;

@@ -48,6 +48,10 @@ bool lh_text_place_of_object(const char *path, uint64_t record, struct lh_text_p
  * another way than the first. `what` says which. LH_TEXT_NOWHERE: all of it is. */
 uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const char **what);
 
+/* Where the value begins whose quote is not closed before the file's end. LH_TEXT_NOWHERE: all are,
+ * or there is text behind a closing quote, so that quotes may be characters as others are. */
+uint64_t lh_text_find_open_quote(const char *path, char delim, char quote);
+
 /* Where the first byte is that is not part of well-formed UTF-8; LH_TEXT_NOWHERE: all are. */
 uint64_t lh_text_find_not_utf8(const char *path);
 

@@ -331,6 +331,17 @@ def test_bad_lines_are_put_aside(ingest):
     assert ingest.manifest("aside__rejected").json["version"] == 1
 
 
+def test_a_quote_that_is_not_closed(ingest):
+    body = b'a,b\n0,"k"\n1,"x\n2,y\n'
+    answer = ingest.post(body, name="unclosed")
+    assert (answer.status, answer.code) == (400, "invalid_data"), answer
+    assert 'line 3, byte 3: a quote that is not closed: "1,"x"' in answer.message
+    ingest.expect_nothing_of("unclosed")
+    made = ingest.take(body, name="unclosed", on_error="quarantine")
+    assert (made["rows"], made["rejected"]["rows"]) == (1, 1)
+    assert ingest.take(body, name="unclosed_text", quote="")["rows"] == 3
+
+
 def csv_with_bad_lines(end, rows, seed):
     """Records of many lines, some of them bad, and [line, byte_offset, text] of those."""
     generator = random.Random(seed)

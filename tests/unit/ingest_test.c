@@ -269,6 +269,10 @@ static void what_is_wrong_has_its_place(void **state)
         CASE("a,b\n1,x\0y\n2,z\n", "line 2, byte 4: a NUL byte: \"1,x?y\""),
         CASE("a,b\r\n1,x\r\n2,y\n",
              "line 3, byte 4: the line does not end as those before it: \"2,y\""),
+        CASE("a,b\n1,\"x\n", "line 2, byte 3: a quote that is not closed: \"1,\"x\""),
+        CASE("a,b\n0,\"k\n\"\n1,\"x\n2,y\n",
+             "line 4, byte 3: a quote that is not closed: \"1,\"x\""),
+        CASE("a,\"b\n1,2\n", "line 1, byte 3: a quote that is not closed: \"a,\"b\""),
         CASE("word, and\nwords; here,\nabc\n",
              "line 3, column 1: the line has 1 columns, not 2: \"abc\""),
 #undef CASE
@@ -317,6 +321,33 @@ static void quotes_may_come_after_the_sample(void **state)
     assert_int_equal(ingest(fixture, lh_buf_str(&bytes), PLAIN, false), LH_OK);
     assert_int_equal(fixture->result.rows, 30001);
     lh_buf_deinit(&bytes);
+}
+
+static void quotes_that_are_text_stay(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    expect_rows(fixture, LH_STR("a,b\n1,\"Hello\" he said\n2,\"y\n"), PLAIN, AB,
+                "[1,\"\\\"Hello\\\" he said\"],[2,\"\\\"y\"]");
+    expect_rows(fixture, LH_STR("a,b\n1,\"x\n"), WITH(.quote = ""), AB, "[1,\"\\\"x\"]");
+}
+
+static void a_quote_to_the_end_is_put_aside(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct lh_buf made = LH_BUF_EMPTY;
+    struct lh_str bytes = LH_STR("\"a\",\"b\"\n0,\"k\"\n1,\"x\n2,y\n");
+    assert_int_equal(ingest(fixture, bytes, PLAIN, true), LH_OK);
+    assert_non_null(strstr(fixture->result.columns.ptr, "{\"name\":\"b\","));
+    read_rows(fixture, fixture->output, &made);
+    assert_string_equal(made.ptr, "[0,\"k\"]");
+    made.len = 0;
+    read_rows(fixture, fixture->rejected, &made);
+    assert_string_equal(made.ptr, "[3,14,\"b\",\"Value with unterminated quote found.\","
+                                  "\"1,\\\"x\\n2,y\\n\"]");
+    lh_buf_deinit(&made);
+    assert_int_equal(ingest(fixture, LH_STR("a,\"b\n1,2\n"), PLAIN, true), LH_INVALID_DATA);
+    assert_string_equal(fixture->error.text,
+                        "line 1, byte 3: a quote that is not closed: \"a,\"b\"");
 }
 
 static void a_header_alone_has_no_rows(void **state)
@@ -452,6 +483,8 @@ int main(void)
         cmocka_unit_test(what_is_wrong_has_its_place),
         cmocka_unit_test(conflicts_past_the_sample_have_their_line),
         cmocka_unit_test(quotes_may_come_after_the_sample),
+        cmocka_unit_test(quotes_that_are_text_stay),
+        cmocka_unit_test(a_quote_to_the_end_is_put_aside),
         cmocka_unit_test(a_header_alone_has_no_rows),
         cmocka_unit_test(long_lines_are_refused),
         cmocka_unit_test(ten_thousand_columns),
