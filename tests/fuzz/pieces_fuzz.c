@@ -99,7 +99,8 @@ static void handle(struct lh_http_call *call, void *context)
 {
     struct source *source = calloc(1, sizeof *source);
     struct lh_http_sending sending = {on_ready, on_gone, source};
-    struct lh_http_stream stream = {on_data, on_end, on_gone, source};
+    struct lh_http_stream stream = {
+        .on_data = on_data, .on_end = on_end, .on_gone = on_gone, .arg = source};
     uint64_t how = number(call, "how");
     must(source != NULL);
     source->next = sources;
