@@ -467,6 +467,11 @@ bool lh__tls_is_open(const struct lh__tls *tls)
     return !tls->failed && SSL_is_init_finished(tls->ssl);
 }
 
+bool lh__tls_is_of(const struct lh__tls *tls, const struct lh__tls_context *context)
+{
+    return tls->context == context;
+}
+
 void lh__tls_end(struct lh__tls *tls)
 {
     if (!tls->ended && lh__tls_is_open(tls)) {

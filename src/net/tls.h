@@ -65,6 +65,8 @@ enum lh__tls_result lh__tls_read(struct lh__tls *tls, char *to, size_t cap, size
  * has failed. */
 LH_MUST_USE bool lh__tls_write(struct lh__tls *tls, struct lh_str bytes);
 bool lh__tls_is_open(const struct lh__tls *tls);
+/* Whether it was checked by `context`. */
+bool lh__tls_is_of(const struct lh__tls *tls, const struct lh__tls_context *context);
 
 /* Says that nothing follows (close_notify), once. */
 void lh__tls_end(struct lh__tls *tls);

@@ -43,9 +43,25 @@ static enum lh_status lh__upstreams_load_tls(struct lh_http_server *server, stru
     return status;
 }
 
+/* A connection in use ends with its exchange. */
+static void lh__upstreams_drop_idle_tls(struct lh_http_server *server)
+{
+    for (struct lh_upstream *at = server->upstreams; at != NULL; at = at->next) {
+        while (at->is_tls && !lh__link_is_alone(&at->idle)) {
+            lh__upstream_conn_close(lh__container(at->idle.next, lh__upstream_conn, idle));
+        }
+    }
+}
+
 enum lh_status lh__upstreams_reload_tls(struct lh_http_server *server, struct lh_error *error)
 {
-    return server->upstream_tls != NULL ? lh__upstreams_load_tls(server, error) : LH_OK;
+    enum lh_status status =
+        server->upstream_tls != NULL ? lh__upstreams_load_tls(server, error) : LH_OK;
+
+    if (status == LH_OK) {
+        lh__upstreams_drop_idle_tls(server);
+    }
+    return status;
 }
 
 static void lh__upstream_free(struct lh_upstream *upstream)
@@ -418,7 +434,7 @@ void lh__exchange_done(struct lh_exchange *exchange, bool is_reusable)
     struct lh_upstream *upstream = exchange->upstream;
     struct lh__upstream_conn *conn = exchange->conn;
 
-    if (is_reusable && !upstream->is_closing) {
+    if (is_reusable && !upstream->is_closing && !lh__upstream_conn_is_outdated(conn)) {
         exchange->conn = NULL;
         conn->exchange = NULL;
         lh__upstream_conn_keep(conn);

@@ -544,3 +544,8 @@ void lh__upstream_conn_keep(struct lh__upstream_conn *conn)
     lh_timer_set(&upstream->server->timers, &conn->timer, LH_UPSTREAM_IDLE_MS);
     lh__upstream_conn_update_reading(conn);
 }
+
+bool lh__upstream_conn_is_outdated(const struct lh__upstream_conn *conn)
+{
+    return conn->tls != NULL && !lh__tls_is_of(conn->tls, conn->upstream->server->upstream_tls);
+}

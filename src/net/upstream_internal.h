@@ -108,6 +108,8 @@ struct lh__upstream_conn *lh__upstream_conn_open(struct lh_exchange *exchange);
 void lh__upstream_conn_use(struct lh__upstream_conn *conn, struct lh_exchange *exchange);
 /* Its exchange is over: it is kept. */
 void lh__upstream_conn_keep(struct lh__upstream_conn *conn);
+/* Its server was checked against authorities that have been read anew since. */
+bool lh__upstream_conn_is_outdated(const struct lh__upstream_conn *conn);
 void lh__upstream_conn_close(struct lh__upstream_conn *conn);
 /* Hands over what its exchange has gathered, as far as libuv is through with the last. */
 void lh__upstream_conn_flush(struct lh__upstream_conn *conn);
