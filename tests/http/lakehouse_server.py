@@ -302,9 +302,9 @@ class Server:
                     return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")
 
-    def is_sanitized(self):
+    def is_sanitized(self, runtimes=("libasan", "libtsan")):
         with open(f"/proc/{self.process.pid}/maps") as maps:
-            return any("libasan" in line or "libtsan" in line for line in maps)
+            return any(runtime in line for line in maps for runtime in runtimes)
 
     def metric(self, name, **labels):
         """The sum of a metric's samples that carry these labels."""

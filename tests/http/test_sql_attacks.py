@@ -77,6 +77,8 @@ MEMORY = {
 
 @pytest.mark.parametrize("name", MEMORY)
 def test_memory(server, name):
+    if server.is_sanitized(["libtsan"]):
+        pytest.skip("that runtime has an operator new of its own, which bounds nothing")
     with server.client(timeout=120) as client:
         answer = ask(client, MEMORY[name], max_bytes=1000)
         assert answer.status in (200, 400, 503, 507), answer
