@@ -89,7 +89,7 @@ class Server:
         ]
         if cores is not None:
             command = ["taskset", "-c", cores] + command
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")  # one offset for both: what is written goes behind
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
         self.port = self._wait_for_port(service)  # of the service that is asked
         self.url = f"http://127.0.0.1:{self.port}"
