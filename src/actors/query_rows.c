@@ -21,15 +21,9 @@ static void append_header(const struct lh_query *query, struct lh_sql_query *sql
         lh_sql_append_header_csv(sql, out);
     if (query->format != LH_QUERY_JSON)
         return;
-    lh_buf_printf(out, "{\"query_id\":\"%s\",\"columns\":[", query->id);
-    for (uint32_t i = 0; i < lh_sql_column_count(sql); i++) {
-        lh_buf_append_str(out, i > 0 ? LH_STR(",{\"name\":") : LH_STR("{\"name\":"));
-        lh_buf_append_json_string(out, lh_str_of(lh_sql_column_name(sql, i)));
-        lh_buf_append_str(out, LH_STR(",\"type\":"));
-        lh_buf_append_json_string(out, lh_str_of(lh_sql_column_type(sql, i)));
-        lh_buf_append_char(out, '}');
-    }
-    lh_buf_append_str(out, LH_STR("],\"rows\":["));
+    lh_buf_printf(out, "{\"query_id\":\"%s\",\"columns\":", query->id);
+    lh_sql_append_columns(sql, out);
+    lh_buf_append_str(out, LH_STR(",\"rows\":["));
 }
 
 static void append_row(const struct lh_query *query, struct lh_sql_query *sql, uint64_t row,

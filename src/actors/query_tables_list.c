@@ -57,18 +57,6 @@ enum lh_status lh_query_tables_list(struct lh_query_tables *tables, const struct
     return status;
 }
 
-static void append_columns(const struct lh_sql_query *sql, struct lh_buf *out)
-{
-    for (uint32_t i = 0; i < lh_sql_column_count(sql); i++) {
-        lh_buf_append_str(out, i > 0 ? LH_STR(",{\"name\":") : LH_STR("[{\"name\":"));
-        lh_buf_append_json_string(out, lh_str_of(lh_sql_column_name(sql, i)));
-        lh_buf_append_str(out, LH_STR(",\"type\":"));
-        lh_buf_append_json_string(out, lh_str_of(lh_sql_column_type(sql, i)));
-        lh_buf_append_char(out, '}');
-    }
-    lh_buf_append_char(out, ']');
-}
-
 /* The columns as the files have them, where whoever registered them did not say. */
 static enum lh_status read_columns(struct lh_query_tables *tables, struct lh_str name,
                                    struct lh_buf *out, struct lh_error *error)
@@ -83,7 +71,7 @@ static enum lh_status read_columns(struct lh_query_tables *tables, struct lh_str
     enum lh_status status =
         lh_sql_start(tables->session, &gate, lh_buf_str(&text), NULL, &sql, &fault, error);
     if (status == LH_OK) {
-        append_columns(sql, out);
+        lh_sql_append_columns(sql, out);
         lh_sql_finish(sql);
     }
     lh_buf_deinit(&text);

@@ -81,11 +81,6 @@ uint32_t lh_sql_column_count(const struct lh_sql_query *query)
     return 0;
 }
 
-const char *lh_sql_column_name(const struct lh_sql_query *query, uint32_t column)
-{
-    return "";
-}
-
 const char *lh_sql_column_type(const struct lh_sql_query *query, uint32_t column)
 {
     return "";
@@ -104,6 +99,10 @@ void lh_sql_append_row_csv(struct lh_sql_query *query, uint64_t row, struct lh_b
 }
 
 void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *out)
+{
+}
+
+void lh_sql_append_columns(const struct lh_sql_query *query, struct lh_buf *out)
 {
 }
 

@@ -220,12 +220,6 @@ uint32_t lh_sql_column_count(const struct lh_sql_query *query)
     return query->column_count;
 }
 
-const char *lh_sql_column_name(const struct lh_sql_query *query, uint32_t column)
-{
-    assert(column < query->column_count);
-    return query->columns[column].name;
-}
-
 const char *lh_sql_column_type(const struct lh_sql_query *query, uint32_t column)
 {
     assert(column < query->column_count);

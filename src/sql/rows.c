@@ -104,6 +104,19 @@ void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *o
     lh_buf_append(out, "\r\n", 2);
 }
 
+void lh_sql_append_columns(const struct lh_sql_query *query, struct lh_buf *out)
+{
+    lh_buf_append_char(out, '[');
+    for (uint32_t i = 0; i < query->column_count; i++) {
+        lh_buf_append_str(out, i > 0 ? LH_STR(",{\"name\":") : LH_STR("{\"name\":"));
+        lh_buf_append_json_string(out, lh_str_of(query->columns[i].name));
+        lh_buf_append_str(out, LH_STR(",\"type\":"));
+        lh_buf_append_json_string(out, lh_str_of(lh_sql_column_type(query, i)));
+        lh_buf_append_char(out, '}');
+    }
+    lh_buf_append_char(out, ']');
+}
+
 /* ---- types ---- */
 
 static const char *plain_name(duckdb_type id)

@@ -95,7 +95,6 @@ void lh_sql_finish(struct lh_sql_query *query);
 /* ---- what a query answers ---- */
 
 uint32_t lh_sql_column_count(const struct lh_sql_query *query);
-const char *lh_sql_column_name(const struct lh_sql_query *query, uint32_t column);
 /* In SQL, "DECIMAL(10,2)". */
 const char *lh_sql_column_type(const struct lh_sql_query *query, uint32_t column);
 
@@ -110,5 +109,7 @@ void lh_sql_append_row_object(struct lh_sql_query *query, uint64_t row, struct l
 /* RFC 4180, CRLF at its end; NULL is empty, "" an empty string; nested values as JSON. */
 void lh_sql_append_row_csv(struct lh_sql_query *query, uint64_t row, struct lh_buf *out);
 void lh_sql_append_header_csv(const struct lh_sql_query *query, struct lh_buf *out);
+/* [{"name":"a","type":"BIGINT"},...] */
+void lh_sql_append_columns(const struct lh_sql_query *query, struct lh_buf *out);
 
 #endif

@@ -16,6 +16,7 @@ import s3_store
 from lakehouse_server import (
     Client, Server, free_port, in_parallel, mount, seeded, unmount, wait_until
 )
+from tokens import secrets_file, token
 
 SCHEMA = [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}]
 
@@ -812,33 +813,13 @@ def test_fifty_clients_and_one_name(host):
 
 
 def test_tokens(tmp_path):
-    secrets = tmp_path / "secrets.toml"
-    secrets.write_text("""
-[[token]]
-name = "admin"
-token = "admin-token-0123456789"
-scopes = ["admin"]
-[[token]]
-name = "writer"
-token = "writer-token-0123456789"
-scopes = ["read", "write"]
-[[token]]
-name = "reader"
-token = "reader-token-0123456789"
-scopes = ["read"]
-[[token]]
-name = "limited"
-token = "limited-token-0123456789"
-scopes = ["admin"]
-prefixes = ["datasets/people", "shared/"]
-[[token]]
-name = "vectors"
-token = "vectors-token-0123456789"
-scopes = ["admin"]
-indexes = ["words"]
-""")
-    secrets.chmod(0o600)
-    with Server(f"storaged.root={tmp_path}/root", f"gateway.secrets_path={secrets}") as server:
+    limits = {"limited": {"prefixes": ["datasets/people", "shared/"]},
+              "vectors": {"indexes": ["words"]}}
+    secrets = secrets_file(tmp_path / "secrets.toml", *(
+        token(name, f"{name}-token-0123456789", *scopes, **limits.get(name, {}))
+        for name, *scopes in (("admin", "admin"), ("writer", "read", "write"), ("reader", "read"),
+                              ("limited", "admin"), ("vectors", "admin"))))
+    with Server(f"storaged.root={tmp_path}/root", secrets) as server:
         def of(name):
             return Catalog(server.port, token=name and f"{name}-token-0123456789")
 

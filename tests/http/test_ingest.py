@@ -14,6 +14,7 @@ import urllib.parse
 
 import pytest
 from lakehouse_server import Client, Server, in_parallel, mount, unmount, wait_until
+from tokens import secrets_file, token
 
 PEOPLE = b"id,name,born\n1,Ada,1815-12-10\n2,Grace,1906-12-09\n"
 
@@ -730,28 +731,13 @@ def test_in_processes_of_their_own(tmp_path):
         assert answer.status >= 500, answer
 
 
-SECRETS = """
-[[token]]
-name = "reader"
-token = "reader-0123456789"
-scopes = ["read"]
-[[token]]
-name = "writer"
-token = "writer-0123456789"
-scopes = ["read", "write"]
-[[token]]
-name = "limited"
-token = "limited-0123456789"
-scopes = ["read", "write"]
-prefixes = ["datasets/mine/", "datasets/mine__rejected/"]
-"""
-
-
 def test_tokens(tmp_path):
-    secrets = tmp_path / "secrets.toml"
-    secrets.write_text(SECRETS)
-    secrets.chmod(0o600)
-    with Server(f"storaged.root={tmp_path}/objects", f"gateway.secrets_path={secrets}") as server:
+    secrets = secrets_file(
+        tmp_path / "secrets.toml", token("reader", "reader-0123456789", "read"),
+        token("writer", "writer-0123456789", "read", "write"),
+        token("limited", "limited-0123456789", "read", "write",
+              prefixes=["datasets/mine/", "datasets/mine__rejected/"]))
+    with Server(f"storaged.root={tmp_path}/objects", secrets) as server:
 
         def ask(token, method, path, body=None, request_id="r"):
             headers = {"X-Request-Id": request_id}

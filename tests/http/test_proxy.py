@@ -14,6 +14,7 @@ from lakehouse_server import (
 )
 from raw_http import CUT, RawClient, chunked, get, post, post_chunked
 from raw_upstream import Upstream, always
+from tokens import bearer, secrets_file, token
 
 INDEX = "/v1/vectors/index/a"
 ADD = INDEX + "/add"
@@ -672,24 +673,11 @@ def test_an_upstream_that_starts_again_is_found_again(start):
 PEER, ALL, SOME = "p" * 40, "a" * 40, "s" * 40
 
 
-def secrets_file(path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-    return f"gateway.secrets_path={path}"
-
-
-def bearer(token):
-    return {"Authorization": "Bearer " + token}
-
-
 def test_the_gateway_asks_for_tokens_and_brings_its_own(start, tmp_path):
-    behind = secrets_file(tmp_path / "behind.toml", "[[token]]\nname = \"gateway\"\n"
-                          f"token = \"{PEER}\"\nscopes = [\"admin\"]\n")
-    before = secrets_file(
-        tmp_path / "before.toml",
-        f"[[token]]\nname = \"all\"\ntoken = \"{ALL}\"\nscopes = [\"admin\"]\n"
-        f"[[token]]\nname = \"some\"\ntoken = \"{SOME}\"\nscopes = [\"admin\"]\n"
-        f"indexes = [\"mine\"]\n[peer]\ntoken = \"{PEER}\"\n")
+    behind = secrets_file(tmp_path / "behind.toml", token("gateway", PEER, "admin"))
+    before = secrets_file(tmp_path / "before.toml", token("all", ALL, "admin"),
+                          token("some", SOME, "admin", indexes=["mine"]),
+                          f'[peer]\ntoken = "{PEER}"\n')
     vectord = start("gateway.bind=none", behind)
     gateway = start(before, f"gateway.vectord_url={tls_help.url(vectord.vectord_port)}",
                     binds=WITHOUT_VECTORD)

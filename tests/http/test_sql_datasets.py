@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lakehouse_server import Client, Server, in_parallel, wait_until
+from tokens import bearer, secrets_file, token
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -439,29 +440,20 @@ def test_bytes_read_are_counted(client, name):
 
 # ---- tokens ----
 
+ALL, SOME = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+
 
 def test_a_limited_token_reads_its_datasets_alone(start, tmp_path):
-    secrets = tmp_path / "secrets.toml"
-    secrets.write_text("""
-        [[token]]
-        name = "all"
-        token = "0123456789abcdef0123456789abcdef"
-        scopes = ["admin"]
-        [[token]]
-        name = "some"
-        token = "fedcba9876543210fedcba9876543210"
-        scopes = ["read"]
-        prefixes = ["datasets/mine"]
-        """)
-    secrets.chmod(0o600)
+    secrets = secrets_file(tmp_path / "secrets.toml", token("all", ALL, "admin"),
+                           token("some", SOME, "read", prefixes=["datasets/mine"]))
     server = Server(f"vectord.data_dir={tmp_path}/data", f"storaged.root={tmp_path}/objects",
-                    f"gateway.secrets_path={secrets}")
-    some = {"Authorization": "Bearer fedcba9876543210fedcba9876543210"}
+                    secrets)
+    some = bearer(SOME)
 
     class Everything(Client):
         def request(self, method, path, body=None, headers=None, **options):
-            token = {"Authorization": "Bearer 0123456789abcdef0123456789abcdef"}
-            return super().request(method, path, body, {**token, **(headers or {})}, **options)
+            return super().request(method, path, body, {**bearer(ALL), **(headers or {})},
+                                   **options)
 
     with server, Everything(server.port) as client:
         if ask(client, "SELECT 1").status == 501:

@@ -9,6 +9,7 @@ import pytest
 import tls_help
 from lakehouse_server import Server, in_parallel, seeded, wait_until
 from raw_upstream import Upstream, always
+from tokens import bearer, secrets_file, token
 
 class FarServer(Server):
     """SQL in one process, with the gateway, and the vectors in another."""
@@ -470,22 +471,12 @@ def test_an_imported_index_is_there_after_a_kill(tmp_path):
 
 
 def test_a_limited_token_sees_its_indexes_alone(tmp_path):
-    secrets = tmp_path / "secrets.toml"
-    secrets.write_text("""
-        [[token]]
-        name = "all"
-        token = "0123456789abcdef0123456789abcdef"
-        scopes = ["admin"]
-        [[token]]
-        name = "some"
-        token = "fedcba9876543210fedcba9876543210"
-        scopes = ["read", "write"]
-        indexes = ["mine-*"]
-        """)
-    secrets.chmod(0o600)
-    with Server(f"gateway.secrets_path={secrets}") as server, server.client() as client:
-        everything = {"Authorization": "Bearer 0123456789abcdef0123456789abcdef"}
-        some = {"Authorization": "Bearer fedcba9876543210fedcba9876543210"}
+    secrets = secrets_file(tmp_path / "secrets.toml",
+                           token("all", "0123456789abcdef" * 2, "admin"),
+                           token("some", "fedcba9876543210" * 2, "read", "write",
+                                 indexes=["mine-*"]))
+    with Server(secrets) as server, server.client() as client:
+        everything, some = bearer("0123456789abcdef" * 2), bearer("fedcba9876543210" * 2)
         for name in ("mine-1", "theirs"):
             answer = client.request("POST", "/v1/vectors/index", {"name": name, "dimension": 2},
                                     headers=everything)

@@ -12,6 +12,7 @@ from lakehouse_server import (MS_REMOUNT, SERVICES, Client, Server, free_port, m
 from relay import Relay
 from test_peer import (KEY, check, checkpoint, files, idle, items, logged, make, names, serve,
                        wait_ready)
+from tokens import secrets_file, token
 
 OTHERS = ("gateway", "vectord", "catalogd", "ingestd", "queryd")
 REST = tuple(name for name in SERVICES if name != "storaged")
@@ -250,29 +251,12 @@ def test_a_peer_whose_disk_is_full_keeps_the_old_copy(serve, tmp_path):
 
 # ---- tokens ----
 
-SECRETS = """
-[[token]]
-name = "all"
-token = "a-token-for-everything"
-scopes = ["admin"]
-
-[[token]]
-name = "images"
-token = "a-token-for-the-images"
-scopes = ["read", "write"]
-prefixes = ["images/"]
-
-[[token]]
-name = "reader"
-token = "a-token-that-only-reads"
-scopes = ["read"]
-"""
-
 
 def test_tokens_reach_the_objects_that_they_are_for(tmp_path):
-    secrets = tmp_path / "secrets.toml"
-    secrets.write_text(SECRETS)
-    secrets.chmod(0o600)
+    secrets = secrets_file(
+        tmp_path / "secrets.toml", token("all", "a-token-for-everything", "admin"),
+        token("images", "a-token-for-the-images", "read", "write", prefixes=["images/"]),
+        token("reader", "a-token-that-only-reads", "read"))
     cases = [  # method, path, images', reader's
         ("PUT", "put/images/a", 200, 403),
         ("PUT", "put/other/a", 403, 403),
@@ -289,7 +273,7 @@ def test_tokens_reach_the_objects_that_they_are_for(tmp_path):
         ("DELETE", "delete/other/a", 403, 403),
         ("DELETE", "delete/images/a", 204, 403),
     ]
-    with storaged_alone(tmp_path / "root", 0, f"gateway.secrets_path={secrets}") as server:
+    with storaged_alone(tmp_path / "root", 0, secrets) as server:
         with Client(port_of(server)) as client:
             def ask(method, path, token):
                 headers = {"Authorization": f"Bearer {token}"} if token else {}
