@@ -47,8 +47,10 @@ void lh_catalog_files_deinit(struct lh_catalog_files *files)
 
 static enum lh_status connect(struct lh_catalog_files *files, struct lh_error *error)
 {
-    if (files->session != NULL)
+    if (files->session != NULL) {
+        lh_sql_rest(files->session);
         return LH_OK;
+    }
     return lh_sql_session_create(files->sql, &files->session, error);
 }
 

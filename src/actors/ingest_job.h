@@ -22,6 +22,9 @@ enum lh_ingest_state {
     LH_INGEST_FAILED
 };
 
+/* A client that cancels is told so, or it is registered: who says it first. */
+enum lh_ingest_fate { LH_INGEST_OPEN, LH_INGEST_CANCELLED, LH_INGEST_REGISTERED };
+
 enum lh_ingest_kind {
     LH_INGEST_UPLOAD,
     LH_INGEST_SWEEP /* objects that an ingest of a process before may have left: no client's */
@@ -60,6 +63,7 @@ struct lh_ingest_job {
     /* any thread */
     struct lh_counter state;        /* enum lh_ingest_state */
     struct lh_counter is_cancelled; /* the loop sets it */
+    struct lh_counter fate;         /* enum lh_ingest_fate */
     struct lh_counter has_begun;    /* the rows that the worker has counted are this one's */
 
     /* answered */
@@ -67,6 +71,7 @@ struct lh_ingest_job {
     int http_status;
     struct lh_buf answer;
     bool leaves_objects; /* its pending file is still there: to be swept later */
+    bool is_unsettled;   /* the catalog was asked to register it, and its answer did not come */
 
     /* the loop's */
     struct lh_ingestd *ingestd;

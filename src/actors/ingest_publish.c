@@ -180,11 +180,15 @@ enum lh_status lh__ingest_sweep(struct lh_ingest_worker *worker, const struct lh
     char path[PATH_MAX], bytes[PENDING_BYTES_MAX];
     lh_spool_path(path, worker->folder, LH_SPOOL_PENDING, job->number);
     int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
+    if (file < 0 && errno == ENOENT)
         return LH_OK;
-    ssize_t got = read(file, bytes, sizeof bytes);
-    close(file);
-    struct lh_str text = {bytes, got > 0 ? (size_t)got : 0};
+    ssize_t got = file >= 0 ? read(file, bytes, sizeof bytes) : -1;
+    int reason = errno;
+    if (file >= 0)
+        close(file);
+    if (got < 0)
+        return lh_error_sys(error, LH_DISK_FAILED, reason, "the spool cannot be read");
+    struct lh_str text = {bytes, (size_t)got};
     enum lh_status status = LH_OK;
     next_word(&text, '\n');
     while (text.len > 0 && status == LH_OK) {
@@ -267,11 +271,16 @@ static enum lh_status put_in_force(struct lh_ingest_worker *worker, struct lh_in
     for (uint32_t i = 0; i < count && status == LH_OK; i++)
         status = store(worker, &made[i], error);
     worker->may_be_cancelled = false;
-    if (status == LH_OK && lh_counter_get(&worker->job->is_cancelled) != 0)
+    if (status == LH_OK &&
+        (lh_counter_get(&worker->job->is_cancelled) != 0 ||
+         !lh_counter_swap(&worker->job->fate, LH_INGEST_OPEN, LH_INGEST_REGISTERED)))
         status = lh_error_set(error, LH_CLOSED, "cancelled");
+    if (status != LH_OK)
+        return status;
     lh_counter_set(&worker->job->state, LH_INGEST_REGISTERING);
     for (uint32_t i = 0; i < count && status == LH_OK; i++)
         status = enroll(worker, &made[i], error);
+    worker->job->is_unsettled = status == LH_BAD_GATEWAY;
     return status;
 }
 
@@ -297,7 +306,10 @@ enum lh_status lh__ingest_publish(struct lh_ingest_worker *worker, struct lh_ing
             (void)!lh_catalog_client_delete(worker->catalog, lh_str_of(made[i].name), false,
                                             &trouble);
     }
-    worker->job->leaves_objects = lh__ingest_sweep(worker, worker->job, &trouble) != LH_OK;
+    if (worker->job->is_unsettled) /* who names the objects is not known before that has ended */
+        lh_error_set(&trouble, LH_BAD_GATEWAY, "the catalog may still register it");
+    worker->job->leaves_objects =
+        worker->job->is_unsettled || lh__ingest_sweep(worker, worker->job, &trouble) != LH_OK;
     if (worker->job->leaves_objects)
         lh_log_line(worker->log, LH_LOG_WARN, "objects of a failed ingest are still there",
                     LH_LOG_TEXT("dataset", worker->job->name), LH_LOG_TEXT("reason", trouble.text));

@@ -19,6 +19,7 @@
 #define SECOND_NS  1000000000ull
 #define KEPT_NS    (3600 * SECOND_NS) /* what became of an ingest can be asked for so long */
 #define KEPT_COUNT 256u               /* and of so many */
+#define SETTLED_MS 15000u /* a registration whose answer was lost is over, or was none */
 
 static bool is_over(const struct lh_ingest_job *job)
 {
@@ -27,12 +28,26 @@ static bool is_over(const struct lh_ingest_job *job)
 
 /* ---- the list ---- */
 
-void lh__ingestd_add(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
+static void append(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
 {
     struct lh_ingest_job **link = &ingestd->jobs;
     while (*link != NULL)
         link = &(*link)->next;
     *link = job;
+}
+
+static void unlink_job(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
+{
+    struct lh_ingest_job **link = &ingestd->jobs;
+    while (*link != job)
+        link = &(*link)->next;
+    *link = job->next;
+    job->next = NULL;
+}
+
+void lh__ingestd_add(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
+{
+    append(ingestd, job);
     job->ingestd = ingestd;
     ingestd->active += job->kind == LH_INGEST_UPLOAD;
 }
@@ -48,10 +63,7 @@ struct lh_ingest_job *lh__ingestd_find(const struct lh_ingestd *ingestd, struct 
 
 static void forget(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
 {
-    struct lh_ingest_job **link = &ingestd->jobs;
-    while (*link != job)
-        link = &(*link)->next;
-    *link = job->next;
+    unlink_job(ingestd, job);
     lh_ingest_job_destroy(job);
 }
 
@@ -116,7 +128,7 @@ static void answer(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
         return;
     }
     lh_buf_append_str(&body, lh_buf_str(&job->answer)); /* its own is kept: GET answers it again */
-    if (lh_buf_failed(&body))
+    if (lh_buf_failed(&job->answer) || lh_buf_failed(&body))
         lh_http_answer_error(call, &(struct lh_error){.status = LH_OUT_OF_MEMORY});
     else
         lh_http_answer(call, job->http_status, "application/json", &body);
@@ -129,14 +141,15 @@ static void finish(struct lh_ingestd *ingestd, struct lh_ingest_job *job)
     bool was_given_up = job->is_abort || job->error.status == LH_CANCELLED;
     if (was_given_up && job->ending.status != LH_OK)
         job->error = job->ending;
-    if (!lh_buf_failed(&job->answer) || job->error.status != LH_OK)
-        answer(ingestd, job);
+    answer(ingestd, job);
     lh_counter_set(&job->state, job->error.status == LH_OK ? LH_INGEST_DONE : LH_INGEST_FAILED);
     job->ended_ns = lh_clock_ns();
     lh_buf_deinit(&job->piece);
     lh_buf_deinit(&job->gathered);
     ingestd->active--;
     ingestd->over++;
+    unlink_job(ingestd, job); /* those that are over stand in the order in which they ended */
+    append(ingestd, job);
     forget_old(ingestd);
 }
 
@@ -396,7 +409,7 @@ void lh_handle_ingest_get(struct lh_http_call *call, void *context)
             &body, ",\"error\":{\"code\":\"%s\",\"message\":", lh_status_code(job->error.status));
         lh_buf_append_json_string(&body, lh_str_of(job->error.text));
         lh_buf_append_char(&body, '}');
-    } else if (is_over(job)) {
+    } else if (is_over(job) && !lh_buf_failed(&job->answer)) {
         lh_buf_append_str(&body, LH_STR(",\"result\":"));
         lh_buf_append_str(&body, lh_buf_str(&job->answer));
     }
@@ -411,7 +424,9 @@ void lh_handle_ingest_cancel(struct lh_http_call *call, void *context)
     struct lh_error error;
     if (job == NULL)
         return;
-    if (lh_counter_get(&job->state) >= LH_INGEST_REGISTERING) {
+    if (lh_counter_get(&job->state) >= LH_INGEST_REGISTERING ||
+        (!lh_counter_swap(&job->fate, LH_INGEST_OPEN, LH_INGEST_CANCELLED) &&
+         lh_counter_get(&job->fate) == LH_INGEST_REGISTERED)) {
         lh_error_set(&error, LH_INGEST_NOT_FOUND, "the ingest is %s",
                      is_over(job) ? "over" : "past the point where it can be cancelled");
         refuse(call, &error);
@@ -431,8 +446,9 @@ static void sweep_later(struct lh_ingestd *ingestd, const struct lh_ingest_job *
     if (job == NULL)
         return; /* the next start finds it */
     memcpy(job->name, failed->name, sizeof job->name);
+    memcpy(job->rejected_name, failed->rejected_name, sizeof job->rejected_name);
     job->number = failed->number;
-    job->backoff_ms = LH_BACKOFF_MS_MIN;
+    job->backoff_ms = failed->is_unsettled ? SETTLED_MS : lh_clock_backoff_ms(0);
     job->retry_ns = lh_clock_ns() + job->backoff_ms * 1000000;
     lh__ingestd_add(ingestd, job);
 }
@@ -451,9 +467,7 @@ static void back_from_worker(struct lh_ingestd *ingestd, struct lh_ingest_job *j
         lh_log_line(ingestd->options.log, LH_LOG_INFO,
                     "objects of a failed ingest are still there: tried again",
                     LH_LOG_TEXT("dataset", job->name), LH_LOG_TEXT("reason", job->error.text));
-        job->backoff_ms = job->backoff_ms * 2 < LH_BACKOFF_MS_MIN   ? LH_BACKOFF_MS_MIN
-                          : job->backoff_ms * 2 > LH_BACKOFF_MS_MAX ? LH_BACKOFF_MS_MAX
-                                                                    : job->backoff_ms * 2;
+        job->backoff_ms = lh_clock_backoff_ms(job->backoff_ms);
         job->retry_ns = lh_clock_ns() + job->backoff_ms * 1000000;
         job->error = (struct lh_error){.status = LH_OK};
     }

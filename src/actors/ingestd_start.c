@@ -125,6 +125,7 @@ static enum lh_status open_sql(struct lh_ingestd *ingestd, const struct lh_confi
 {
     char spill[PATH_MAX + 8];
     uint64_t memory = lh_config_integer(config, "ingestd.memory_limit");
+    lh_work_folder_empty_below(&ingestd->folder, "spill");
     snprintf(spill, sizeof spill, "%sspill", ingestd->folder.path);
     const struct lh_sql_options options = {.folder = ingestd->folder.path,
                                            .spill_folder = spill,

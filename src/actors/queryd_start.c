@@ -9,14 +9,6 @@
 
 #define SPILL_SHARE 4u /* times its memory that a query may write to disk */
 
-/* What a crash has left there. */
-static void empty_spill(const char *folder)
-{
-    struct lh_work_folder spill;
-    if (snprintf(spill.path, sizeof spill.path, "%sspill/", folder) < (int)sizeof spill.path)
-        lh_work_folder_empty(&spill);
-}
-
 static enum lh_status open_sql(struct lh_queryd *queryd, const struct lh_config *config,
                                struct lh_error *error)
 {
@@ -32,7 +24,7 @@ static enum lh_status open_sql(struct lh_queryd *queryd, const struct lh_config 
     if (status != LH_OK)
         return status;
     lh_query_cache_clean(folder);
-    empty_spill(folder);
+    lh_work_folder_empty_below(&queryd->folder, "spill");
     snprintf(spill, sizeof spill, "%sspill", folder);
     struct lh_sql_options options = {.folder = folder,
                                      .spill_folder = spill,

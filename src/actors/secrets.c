@@ -390,7 +390,8 @@ enum lh_status lh_secrets_read_configured(const struct lh_config *config,
     }
     *secrets = NULL;
     enum lh_status status = path.len > 0 ? lh_secrets_read(path.ptr, secrets, error) : LH_OK;
-    bool is_in_the_file = status != LH_OK && error->text[path.len] == ':' &&
+    bool is_in_the_file = status != LH_OK && strlen(error->text) > path.len + 1 &&
+                          error->text[path.len] == ':' &&
                           isdigit((unsigned char)error->text[path.len + 1]);
     if (status != LH_OK && !is_in_the_file)
         lh_config_blame(config, key, error);

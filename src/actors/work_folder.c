@@ -77,6 +77,14 @@ void lh_work_folder_empty(const struct lh_work_folder *folder)
     empty(folder->path);
 }
 
+void lh_work_folder_empty_below(const struct lh_work_folder *folder, const char *name)
+{
+    struct lh_work_folder below;
+    if (snprintf(below.path, sizeof below.path, "%s%s/", folder->path, name) <
+        (int)sizeof below.path)
+        lh_work_folder_empty(&below);
+}
+
 void lh_work_folder_end(struct lh_work_folder *folder)
 {
     if (folder->is_temporary && folder->path[0] != '\0') {

@@ -21,6 +21,9 @@ LH_MUST_USE enum lh_status lh_work_folder_make(struct lh_work_folder *folder,
 /* Removes all that is in it. */
 void lh_work_folder_empty(const struct lh_work_folder *folder);
 
+/* The same of a folder in it, which a crash may have left full. */
+void lh_work_folder_empty_below(const struct lh_work_folder *folder, const char *name);
+
 /* Removes it when it is temporary. */
 void lh_work_folder_end(struct lh_work_folder *folder);
 

@@ -57,13 +57,14 @@
 #define LH_WAL_SCAN_BYTES_MAX (1u << 30) /* checksummed in the search behind a bad record */
 
 /* SQL. */
-#define LH_SQL_BYTES_MAX           (1u << 20) /* a statement; its tree is some 50 times that */
-#define LH_SQL_NODES_MAX           200000u    /* of that tree: planning takes what binding does */
-#define LH_SQL_TABLES_MAX          128u  /* named in it: no join order of more is found in time */
-#define LH_SQL_SERIES_MAX          10000 /* elements of a list made by range() in each row */
-#define LH_SQL_FORMAT_DIGITS       3u    /* of a width in a format: printf('%999d') is the widest */
-#define LH_SQL_STRUCTURE_DEPTH_MAX 64u   /* of from_json(j, '["INT"]'), read by recursion */
-#define LH_SQL_SESSION_BYTES_MIN   (1ull << 30) /* DuckDB needs some 700 MB at a limit of 256 MiB */
+#define LH_SQL_BYTES_MAX     (1u << 20) /* a statement; its tree is some 50 times that */
+#define LH_SQL_NODES_MAX     200000u    /* of that tree: planning takes what binding does */
+#define LH_SQL_TABLES_MAX    128u       /* named in it: no join order of more is found in time */
+#define LH_SQL_SERIES_MAX    10000      /* elements of a list made by range() in each row */
+#define LH_SQL_FORMAT_DIGITS 3u         /* of a width in a format: printf('%999d') is the widest */
+#define LH_SQL_STRUCTURE_OPENED_MAX \
+    256u /* brackets of from_json(j, '["INT"]'), read by recursion */
+#define LH_SQL_SESSION_BYTES_MIN (1ull << 30) /* DuckDB needs some 700 MB at a limit of 256 MiB */
 
 /* Ingest. */
 #define LH_INGEST_COLUMNS_MAX    16384u       /* each costs the conversion some 50 KiB */

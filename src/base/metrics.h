@@ -39,6 +39,13 @@ static inline uint64_t lh_counter_get(const struct lh_counter *counter)
     return atomic_load_explicit(&((struct lh_counter *)counter)->value, memory_order_relaxed);
 }
 
+/* Sets it where it is `from`; true where it was. One of two threads that try has its way. */
+static inline bool lh_counter_swap(struct lh_counter *counter, uint64_t from, uint64_t to)
+{
+    return atomic_compare_exchange_strong_explicit(&counter->value, &from, to, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
 void lh_histogram_observe(struct lh_histogram *histogram, uint64_t ns);
 
 /* Prometheus text format 0.0.4. `labels` is the inside of the braces, or "". */

@@ -139,6 +139,7 @@ static void lh__conn_at_eof(struct lh__conn *conn)
         void (*on_fin)(struct lh_http_call *, void *) = call->stream.on_fin;
         call->stream.on_fin = NULL;
         on_fin(call, call->stream.arg);
+        call = conn->call; /* it may have been answered */
     }
     if (call != NULL && !call->complete && call->state != LH__CALL_WAIT &&
         (!call->paused || call->answered) && !lh__conn_is_clogged(conn)) {

@@ -13,10 +13,13 @@ static bool find_parameter(struct lh_str text, const char *name, struct lh_str *
 {
     size_t len = strlen(name);
     while (text.len > 0) {
-        const char *semicolon = memchr(text.ptr, ';', text.len);
-        if (semicolon == NULL)
+        bool is_within = false; /* quotes */
+        size_t at = 0;
+        while (at < text.len && (is_within || text.ptr[at] != ';'))
+            is_within ^= text.ptr[at++] == '"';
+        if (at == text.len)
             return false;
-        text = (struct lh_str){semicolon + 1, text.len - (size_t)(semicolon + 1 - text.ptr)};
+        text = (struct lh_str){text.ptr + at + 1, text.len - at - 1};
         struct lh_str rest = lh_str_trim(text);
         if (rest.len <= len || rest.ptr[len] != '=' ||
             !lh_str_eq_nocase((struct lh_str){rest.ptr, len}, lh_str_of(name)))

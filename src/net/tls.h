@@ -33,8 +33,6 @@ void lh__tls_context_unref(struct lh__tls_context *context);
 /* When a server's certificate ends, in seconds since 1970; it may be in the past. */
 int64_t lh__tls_context_not_after(const struct lh__tls_context *context);
 
-/* NULL when there is no memory. */
-struct lh__tls *lh__tls_accept(struct lh__tls_context *context);
 /* What connections to one server leave for the next, so that its handshake is a short one: the
  * session that the server gave last. Zeroed: nothing. It outlives the connections. */
 struct lh__tls_ticket {
@@ -43,6 +41,8 @@ struct lh__tls_ticket {
 };
 void lh__tls_ticket_deinit(struct lh__tls_ticket *ticket);
 
+/* NULL when there is no memory. */
+struct lh__tls *lh__tls_accept(struct lh__tls_context *context);
 /* A client's; `host` is the name or the address that the server's certificate must be for, and of
  * the server that `ticket` is from (NULL: none is kept). The first lh__tls_read makes its first
  * message. */

@@ -64,10 +64,13 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t bytes, size_
                    bool *zero, bool *commit, unsigned arena)
 {
     (void)hooks, (void)arena;
-    if (wanted != NULL || !lh_allowance_map(bytes))
-        return NULL;
+    void *memory = wanted == NULL ? map_aligned(bytes, alignment) : NULL;
+    if (memory != NULL && !lh_allowance_map(bytes)) {
+        munmap(memory, bytes);
+        memory = NULL;
+    }
     *zero = *commit = true;
-    return map_aligned(bytes, alignment);
+    return memory;
 }
 
 static bool purge(struct extent_hooks *hooks, void *memory, size_t bytes, size_t offset, size_t len,

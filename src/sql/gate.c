@@ -125,18 +125,17 @@ static bool is_known_aggregate(struct lh_json function)
            lh__gate_function_is_allowed(lower);
 }
 
-/* from_json(j, '["INT"]'): DuckDB reads the second one by recursion. */
+/* from_json(j, '["INT"]'): DuckDB reads the second one, and the types in it, by recursion. All that
+ * opens is counted, as what closes may stand in a name. */
 static bool is_flat_structure(struct lh_json function)
 {
     struct lh_str text;
-    unsigned depth = 0;
+    unsigned opened = 0;
     if (!get_second_text(function, &text))
         return false;
-    for (size_t i = 0; i < text.len && depth <= LH_SQL_STRUCTURE_DEPTH_MAX; i++) {
-        depth += text.ptr[i] == '[' || text.ptr[i] == '{';
-        depth -= depth > 0 && (text.ptr[i] == ']' || text.ptr[i] == '}');
-    }
-    return depth <= LH_SQL_STRUCTURE_DEPTH_MAX;
+    for (size_t i = 0; i < text.len && opened <= LH_SQL_STRUCTURE_OPENED_MAX; i++)
+        opened += text.ptr[i] == '[' || text.ptr[i] == '{' || text.ptr[i] == '(';
+    return opened <= LH_SQL_STRUCTURE_OPENED_MAX;
 }
 
 /* A format that is a constant, names no width of more than LH_SQL_FORMAT_DIGITS digits, and takes

@@ -93,7 +93,8 @@ enum lh_status lh__ingest_number_rejected(struct lh_ingest *ingest, uint64_t *co
     duckdb_result result;
     *count = 0;
     enum lh_status status = lh_sql_execute(
-        ingest->session, "CREATE TEMP TABLE reject_lines (byte BIGINT, line BIGINT)", error);
+        ingest->session, "CREATE OR REPLACE TEMP TABLE reject_lines (byte BIGINT, line BIGINT)",
+        error);
     if (status != LH_OK)
         return status;
     lh_buf_append_str(&text, LH_STR("SELECT b::VARCHAR FROM (SELECT DISTINCT " BYTE

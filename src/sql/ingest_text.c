@@ -120,7 +120,7 @@ static enum lh_status decompress_block(struct reading *reading, ZSTD_DCtx *conte
         enum lh_status status = take(reading, reading->out, out.pos, error);
         if (status != LH_OK)
             return status;
-    } while (in.pos < in.size || out.pos == out.size);
+    } while (in.pos < in.size || (*wanted != 0 && out.pos == out.size)); /* 0: a frame has ended */
     return LH_OK;
 }
 

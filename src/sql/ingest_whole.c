@@ -59,7 +59,8 @@ static enum lh_status take(struct lh__ingest_taker *taker, struct lh_str text,
                            struct lh_error *error)
 {
     struct check *check = (struct check *)taker;
-    uint64_t bytes_max = check->ingest->source->text_bytes_max;
+    bool is_plain = check->ingest->compression == LH_INGEST_PLAIN;
+    uint64_t bytes_max = is_plain ? 0 : check->ingest->source->text_bytes_max;
     check->bytes += text.len;
     if (bytes_max > 0 && check->bytes > bytes_max)
         return lh_error_set(error, LH_BODY_TOO_LARGE,

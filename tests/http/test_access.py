@@ -398,6 +398,14 @@ def test_tokens_are_reloaded_and_a_broken_file_keeps_the_old_ones(tmp_path):
         assert new.get(LISTENING).status == 200
 
 
+@pytest.mark.parametrize("length", [20, 158, 159, 160, 161, 250, 4000])
+def test_a_secrets_file_of_any_path_is_told_by_its_key(length):
+    path = "/" + "x" * (length - 1)
+    done = subprocess.run([os.environ["LAKEHOUSED"], "--check", "--set",
+                           f"gateway.secrets_path={path}"], capture_output=True, text=True)
+    assert done.returncode != 0 and "gateway.secrets_path" in done.stderr, done
+
+
 def test_the_last_token_of_an_open_bind_stays(tmp_path):
     path = write_secrets(tmp_path / "secrets.toml")
     with Server("gateway.bind=0.0.0.0:0", f"gateway.secrets_path={path}") as server:

@@ -1,6 +1,7 @@
 """Ingest over HTTP: files become datasets, whole or not at all; what is told of bad ones; progress,
 cancelling, and what is left behind when a client, a disk, another service or the process goes."""
 
+import ctypes
 import gzip
 import hashlib
 import json
@@ -14,6 +15,7 @@ import urllib.parse
 
 import pytest
 from lakehouse_server import Client, Server, in_parallel, mount, unmount, wait_until
+from raw_upstream import Upstream
 from tokens import secrets_file, token
 
 PEOPLE = b"id,name,born\n1,Ada,1815-12-10\n2,Grace,1906-12-09\n"
@@ -185,6 +187,24 @@ FORMATS = {
     "people.json": b'[{"id":1,"name":"Ada","born":"1815-12-10"},'
                    b'{"id":2,"name":"Grace","born":"1906-12-09"}]',
 }
+
+
+def zstd_by_library(body):
+    """As anybody's zstd makes it: blocks of 128 KiB, compressed."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compress.restype = library.ZSTD_compressBound.restype = ctypes.c_size_t
+    room = ctypes.create_string_buffer(library.ZSTD_compressBound(ctypes.c_size_t(len(body))))
+    size = library.ZSTD_compress(room, ctypes.c_size_t(len(room)), body,
+                                 ctypes.c_size_t(len(body)), 3)
+    return room.raw[:size]
+
+
+@pytest.mark.parametrize("size", [131071, 131072, 131073, 1 << 20])
+def test_compressed_files_may_end_where_a_block_does(ingest, size):
+    text = (b"a\n" + b"12345\n" * size)[: size - 2] + b"1\n"  # no line is empty
+    for number, pack in enumerate((gzip.compress, zstd_by_library)):
+        made = ingest.take(pack(text), name=f"blocks_{size}_{number}")
+        assert made["rows"] == text.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("file", FORMATS)
@@ -729,6 +749,30 @@ def test_in_processes_of_their_own(tmp_path):
         split.storaged.kill()
         answer = ingest.post(PEOPLE, name="nostore", mode="replace")
         assert answer.status >= 500, answer
+
+
+def test_a_registration_whose_answer_is_lost_keeps_its_objects(tmp_path):
+    asked = []
+
+    def catalog(connection):
+        while (request := connection.request()) is not None:
+            asked.append(request.method)
+            if request.method == "POST":
+                return  # nobody can say whether it has been registered, or will be
+            connection.answer(b'{"error":{"code":"dataset_not_found","message":"none"}}',
+                              "Content-Type: application/json", status="404 Not Found")
+
+    upstream = Upstream(catalog)
+    with Server(f"storaged.root={tmp_path}/objects", f"ingestd.spool_dir={tmp_path}/spool",
+                f"ingestd.catalogd_url=http://127.0.0.1:{upstream.port}") as server, \
+            Client(server.port) as client:
+        wait_until(lambda: client.get("/v1/storage/list").status == 200)
+        answer = client.request("POST", "/v1/ingest?name=lost", PEOPLE)
+        assert answer.status == 502 and "POST" in asked, answer
+        time.sleep(2)
+        keys = [entry["Key"] for entry in client.get("/v1/storage/list").json["objects"]]
+        assert len(keys) == 1 and keys[0].startswith("datasets/lost/")
+    upstream.close()
 
 
 def test_tokens(tmp_path):

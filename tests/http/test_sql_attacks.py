@@ -146,6 +146,8 @@ STACK = {
     "variant_within": f"SELECT [s::JSON]::VARIANT[] FROM {DEEP_LIST}",
     "from_json": "SELECT from_json('1', '" + "[" * 100000 + '"INT"' + "]" * 100000 + "')",
     "json_transform": "SELECT json_transform('1', '" + '{"a":' * 50000 + '"INT"' + "}" * 50000 + "')",
+    "from_json_names": "SELECT from_json('1', '" + '{"]":' * 50000 + '"INT"' + "}" * 50000 + "')",
+    "from_json_types": "SELECT from_json('1', '\"INT" + "[]" * 100000 + "\"')",
     "list_cast": f"SELECT s::VARCHAR[] FROM {DEEP_LIST}",
     "like": "SELECT s LIKE p FROM (SELECT string_agg('a', '') s, string_agg('%a', '') p "
             "FROM range(3000000))",

@@ -29,8 +29,8 @@ static enum lh_status take(struct lh_multipart *multipart, struct lh_str text, s
     return status == LH_OK ? lh_multipart_end(multipart, error) : status;
 }
 
-#define HEAD                                                                              \
-    "--xYz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"p;q.csv.gz\"\r\n" \
+#define HEAD                                                                                       \
+    "--xYz\r\nContent-Disposition: form-data; name=\"a; filename=b\"; filename=\"p;q.csv.gz\"\r\n" \
     "content-type: text/csv\r\n\r\n"
 
 static void files_come_out_as_they_were(void **state)
