@@ -63,6 +63,8 @@ static enum lh_status fingerprint(struct lh_ingest_made *made, struct lh_error *
     int file = open(made->path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return lh_error_sys(error, LH_DISK_FAILED, errno, "the Parquet file cannot be read");
+    /* Storing it waits for the device, which may as well begin now. */
+    (void)sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     enum lh_status status = LH_OK;
     if (hash == NULL || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1)
@@ -215,13 +217,8 @@ static enum lh_status store(struct lh_ingest_worker *worker, const struct lh_ing
     if (lh_object_client_head(worker->objects, key, &info, &none) == LH_OK &&
         info.size == made->bytes)
         return LH_OK; /* the key is the hash of what is there */
-    int file = open(made->path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return lh_error_sys(error, LH_DISK_FAILED, errno, "the Parquet file cannot be read");
-    enum lh_status status = lh_object_client_put_file(
-        worker->objects, key, file, made->bytes, "application/vnd.apache.parquet", NULL, error);
-    close(file);
-    return status;
+    return lh_object_client_put_file(worker->objects, key, made->path, made->bytes,
+                                     "application/vnd.apache.parquet", NULL, error);
 }
 
 static enum lh_status enroll(struct lh_ingest_worker *worker, struct lh_ingest_made *made,

@@ -251,10 +251,13 @@ struct lh_transfer {
     struct lh_buf if_none_match;
     struct lh_buf if_modified_since; /* GET, and the next: as in the header */
     struct lh_buf if_range;
-    uint64_t length; /* PUT: of the body, or LH_HTTP_LENGTH_UNKNOWN */
-    bool want_body;  /* GET: false for HEAD */
-    bool has_range;  /* GET: of the two below; suffix: the last `range_last` bytes. Still set when
-                      * it is answered: the body is a part */
+    uint64_t length;    /* PUT: of the body, or LH_HTTP_LENGTH_UNKNOWN */
+    const char *linked; /* PUT, the asker's: the path of a file that becomes the object instead of
+                           pieces (store/objects.h); LH_INVALID_ARGUMENT where it cannot */
+    uint8_t linked_hash[16];
+    bool want_body; /* GET: false for HEAD */
+    bool has_range; /* GET: of the two below; suffix: the last `range_last` bytes. Still set when
+                     * it is answered: the body is a part */
     bool is_range_suffix;
     uint64_t range_first;
     uint64_t range_last;  /* included; UINT64_MAX: to the end */

@@ -4,7 +4,9 @@
 
 #include "store/object_key.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGES_MAX 10000u /* of a list that comes from another process */
@@ -103,11 +105,28 @@ static enum lh_status read_file(uint64_t offset, void *to, size_t len, void *arg
 }
 
 enum lh_status lh_object_client_put_file(struct lh_object_client *client, struct lh_str key,
-                                         int file, uint64_t length, const char *content_type,
-                                         struct lh_object_info *info, struct lh_error *error)
+                                         const char *path, uint64_t length,
+                                         const char *content_type, struct lh_object_info *info,
+                                         struct lh_error *error)
 {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
     struct lh_http_source source = {.length = length, .read = read_file, .arg = &file};
-    return lh_object_client_put(client, key, &source, content_type, info, error);
+    struct lh_object_info ignored;
+    struct stat about;
+    if (file < 0)
+        return lh_error_sys(error, LH_DISK_FAILED, errno, "the file cannot be read");
+    enum lh_status status = lh_object_key_check(key, error);
+    bool is_whole = fstat(file, &about) == 0 && (uint64_t)about.st_size == length;
+    if (status == LH_OK) {
+        status = LH_INVALID_ARGUMENT;
+        if (is_whole && client->calls->link != NULL)
+            status = client->calls->link(client, key, path, &source, content_type,
+                                         info != NULL ? info : &ignored, error);
+        if (status == LH_INVALID_ARGUMENT)
+            status = lh_object_client_put(client, key, &source, content_type, info, error);
+    }
+    close(file);
+    return status;
 }
 
 /* ---- get ---- */

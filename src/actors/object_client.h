@@ -53,10 +53,11 @@ LH_MUST_USE enum lh_status lh_object_client_put_new(struct lh_object_client *cli
                                                     const char *content_type,
                                                     struct lh_object_info *info,
                                                     struct lh_error *error);
-/* The first `length` bytes of an open file, which nobody may make shorter meanwhile. */
+/* A file's first `length` bytes. Nobody may write to it any more, whatever comes of this: on the
+ * store's file system it becomes the object without being copied, and keeps its name. */
 LH_MUST_USE enum lh_status lh_object_client_put_file(struct lh_object_client *client,
-                                                     struct lh_str key, int file, uint64_t length,
-                                                     const char *content_type,
+                                                     struct lh_str key, const char *path,
+                                                     uint64_t length, const char *content_type,
                                                      struct lh_object_info *info,
                                                      struct lh_error *error);
 

@@ -222,7 +222,7 @@ static enum lh_status list(struct lh_object_client *client, const struct lh__obj
     return status;
 }
 
-static const struct lh__object_calls calls = {destroy, put, get, head, delete_, list};
+static const struct lh__object_calls calls = {destroy, put, NULL, get, head, delete_, list};
 
 struct lh_object_client *lh__object_client_http(const struct lh_object_client_options *options)
 {

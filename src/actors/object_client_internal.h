@@ -20,6 +20,10 @@ struct lh__object_calls {
     enum lh_status (*put)(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_source *source, const char *content_type,
                           bool is_new, struct lh_object_info *info, struct lh_error *error);
+    /* Makes the file the object; LH_INVALID_ARGUMENT: its bytes have to be put. NULL: always. */
+    enum lh_status (*link)(struct lh_object_client *client, struct lh_str key, const char *path,
+                           const struct lh_http_source *source, const char *content_type,
+                           struct lh_object_info *info, struct lh_error *error);
     enum lh_status (*get)(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_sink *sink, struct lh_error *error);
     enum lh_status (*head)(struct lh_object_client *client, struct lh_str key,

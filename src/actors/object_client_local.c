@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <xxhash.h>
 
 #define COUNTED_NS  30000000000ull /* waits for a store that counts its objects */
 #define COUNTING_NS 50000000l      /* between two looks whether it has */
@@ -18,6 +19,7 @@ struct local {
     struct lh_object_client client;
     struct lh_actor *storaged;
     struct lh_actor inbox; /* without a thread: the owner's waits on it */
+    bool links_nothing;    /* a file could not become an object: no other is tried */
 };
 
 static void destroy(struct lh_object_client *client)
@@ -144,6 +146,62 @@ static enum lh_status put(struct lh_object_client *client, struct lh_str key,
     return status;
 }
 
+/* The XXH3-128 of a source, big-endian, as the store has it. */
+static enum lh_status hash(const struct local *local, const struct lh_http_source *source,
+                           uint8_t digest[16], struct lh_error *error)
+{
+    const struct lh_object_client *client = &local->client;
+    XXH3_state_t *state = XXH3_createState();
+    char *block = malloc(LH_TRANSFER_PIECE_BYTES);
+    enum lh_status status = state != NULL && block != NULL ? LH_OK : no_memory(error);
+    if (status == LH_OK)
+        XXH3_128bits_reset(state);
+    for (uint64_t at = 0; status == LH_OK && at < source->length;) {
+        uint64_t left = source->length - at;
+        size_t len = left < LH_TRANSFER_PIECE_BYTES ? (size_t)left : LH_TRANSFER_PIECE_BYTES;
+        status = source->read(at, block, len, source->arg, error);
+        if (status == LH_OK)
+            XXH3_128bits_update(state, block, len);
+        if (client->is_cancelled(client->arg))
+            status = lh_error_set(error, LH_CLOSED, "cancelled");
+        at += len;
+    }
+    if (status == LH_OK)
+        XXH128_canonicalFromHash((XXH128_canonical_t *)digest, XXH3_128bits_digest(state));
+    XXH3_freeState(state);
+    free(block);
+    return status;
+}
+
+static enum lh_status link_(struct lh_object_client *client, struct lh_str key, const char *path,
+                            const struct lh_http_source *source, const char *content_type,
+                            struct lh_object_info *info, struct lh_error *error)
+{
+    struct local *local = (struct local *)client;
+    if (local->links_nothing)
+        return LH_INVALID_ARGUMENT;
+    struct lh_transfer *transfer = begin(local, LH_TRANSFER_PUT, key);
+    if (transfer == NULL)
+        return no_memory(error);
+    transfer->length = source->length;
+    transfer->linked = path;
+    transfer->is_last = true;
+    if (content_type != NULL)
+        snprintf(transfer->info.content_type, sizeof transfer->info.content_type, "%s",
+                 content_type);
+    enum lh_status status = hash(local, source, transfer->linked_hash, error);
+    if (status == LH_OK) {
+        status = step(local, transfer);
+        if (status == LH_OK)
+            *info = transfer->info;
+        else
+            (void)fail(transfer, "PUT", &transfer->error, error);
+        local->links_nothing = status == LH_INVALID_ARGUMENT;
+    }
+    end(local, transfer);
+    return status;
+}
+
 static enum lh_status get(struct lh_object_client *client, struct lh_str key,
                           const struct lh_http_sink *sink, struct lh_error *error)
 {
@@ -237,7 +295,7 @@ static enum lh_status list(struct lh_object_client *client, const struct lh__obj
     }
 }
 
-static const struct lh__object_calls calls = {destroy, put, get, head, delete_, list};
+static const struct lh__object_calls calls = {destroy, put, link_, get, head, delete_, list};
 
 struct lh_object_client *lh__object_client_local(struct lh_actor *storaged)
 {

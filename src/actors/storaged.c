@@ -97,9 +97,13 @@ static void begin_put(struct state *state)
     state->put = (struct lh_object_put){.key = lh_buf_str(&transfer->key),
                                         .conditions = conditions_of(transfer),
                                         .length = transfer->length,
+                                        .linked = transfer->linked,
                                         .info = transfer->info,
                                         .done = put_done,
                                         .arg = state};
+    memcpy(state->put.linked_hash, transfer->linked_hash, sizeof transfer->linked_hash);
+    if (transfer->linked != NULL)
+        lh_counter_add(&state->storaged->metrics.bytes_in, transfer->length);
 }
 
 static void put(struct state *state)

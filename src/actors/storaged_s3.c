@@ -98,10 +98,12 @@ void lh__s3_answer(struct lh__s3_work *work, bool is_over)
 
 /* ---- the mailbox ---- */
 
-static enum lh_status check_key(const struct lh_transfer *transfer, struct lh_error *error)
+static enum lh_status check(const struct lh_transfer *transfer, struct lh_error *error)
 {
     if (transfer->op == LH_TRANSFER_LIST)
         return LH_OK; /* a prefix may be anything */
+    if (transfer->linked != NULL)
+        return lh_error_set(error, LH_INVALID_ARGUMENT, "no file here becomes an object there");
     return lh_s3_check_key(lh_buf_str(&transfer->key), error);
 }
 
@@ -117,7 +119,7 @@ static void take(struct lh_storaged_s3 *storaged, struct lh_transfer *transfer)
     bool is_new = work == NULL;
     if (is_new) {
         transfer->error = (struct lh_error){.status = LH_OK};
-        if (transfer->is_abort || check_key(transfer, &transfer->error) != LH_OK) {
+        if (transfer->is_abort || check(transfer, &transfer->error) != LH_OK) {
             refuse(transfer);
             return;
         }

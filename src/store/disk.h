@@ -18,16 +18,18 @@
 #include <stdint.h>
 
 enum lh_disk_kind {
-    LH_DISK_WRITE,         /* `len` bytes at `offset`, all of them: short writes are resubmitted */
-    LH_DISK_SYNC,          /* the file's data, and what is needed to read it back (fdatasync) */
-    LH_DISK_ALLOCATE,      /* blocks for `len` bytes from `offset`, the file's end, on: it grows to
-                              that, or ends where it did */
-    LH_DISK_RENAME,        /* `path` to `to`, over what is there */
-    LH_DISK_UNLINK,        /* `path`; one that is not there is no error */
-    LH_DISK_SYNC_FOLDER,   /* the names in folder `path` */
-    LH_DISK_OPEN,          /* `path` as `how` says: gives `file`, to all behind it in its chain,
-                              too; never through a symbolic link */
-    LH_DISK_READ,          /* up to `len` bytes at `offset` to `into`; `finished` says how many */
+    LH_DISK_WRITE,       /* `len` bytes at `offset`, all of them: short writes are resubmitted */
+    LH_DISK_SYNC,        /* the file's data, and what is needed to read it back (fdatasync) */
+    LH_DISK_ALLOCATE,    /* blocks for `len` bytes from `offset`, the file's end, on: it grows to
+                            that, or ends where it did */
+    LH_DISK_RENAME,      /* `path` to `to`, over what is there */
+    LH_DISK_LINK,        /* `path`, which may be absolute, is also named `to`: -EEXIST when that is
+                            there, -EXDEV when the two are on different file systems */
+    LH_DISK_UNLINK,      /* `path`; one that is not there is no error */
+    LH_DISK_SYNC_FOLDER, /* the names in folder `path` */
+    LH_DISK_OPEN,        /* `path` as `how` says: gives `file`, to all behind it in its chain,
+                            too; never through a symbolic link */
+    LH_DISK_READ,        /* up to `len` bytes at `offset` to `into`; `finished` says how many */
     LH_DISK_SET_ATTRIBUTE, /* the file's attribute becomes the `len` bytes of `into`, when its time
                               was put into the 8 at `offset`: ns since 1970, little-endian */
     LH_DISK_SYNC_ALL, /* SYNC, with times and attribute; also of a folder that is open: its names */

@@ -71,6 +71,8 @@ static int lh__disk_do(struct lh__disk_folder *folder, struct lh_disk_op *op)
         return lh__disk_do_allocate(op);
     case LH_DISK_RENAME:
         return renameat(folder->root, op->path, folder->root, op->to) == 0 ? 0 : -errno;
+    case LH_DISK_LINK:
+        return linkat(folder->root, op->path, folder->root, op->to, 0) == 0 ? 0 : -errno;
     case LH_DISK_UNLINK:
         return unlinkat(folder->root, op->path, 0) == 0 || errno == ENOENT ? 0 : -errno;
     case LH_DISK_SYNC_FOLDER:

@@ -137,6 +137,9 @@ static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op
     case LH_DISK_RENAME:
         io_uring_prep_renameat(sqe, root, op->path, root, op->to, 0);
         break;
+    case LH_DISK_LINK:
+        io_uring_prep_linkat(sqe, root, op->path, root, op->to, 0);
+        break;
     case LH_DISK_UNLINK:
         io_uring_prep_unlinkat(sqe, root, op->path, 0);
         break;

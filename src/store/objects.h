@@ -56,6 +56,11 @@ struct lh_object_put {
     uint64_t length;
     struct lh_str piece;
     bool is_last;
+    /* Instead of pieces: the path of a file of `length` bytes, with their XXH3-128, big-endian. It
+     * becomes the object, and nobody writes to it any more; its name stays. LH_INVALID_ARGUMENT: it
+     * cannot, being on another file system. NULL: pieces. */
+    const char *linked;
+    uint8_t linked_hash[16];
     void (*done)(struct lh_object_put *put);
     void *arg;                  /* the owner's */
     struct lh_error error;      /* LH_PRECONDITION_FAILED, LH_NO_SPACE, ... */

@@ -3,7 +3,10 @@
  * The bytes go to a file of %tmp. With the last of them, and with the key's lock: its folders, the
  * conditions, and then one chain that writes what is left, sets the attribute, syncs the file, and
  * names it. Then the folders are synced, and the put is over. Whatever fails before the rename
- * leaves nothing but, at worst, a file of %tmp after a crash, which goes at the next start. */
+ * leaves nothing but, at worst, a file of %tmp after a crash, which goes at the next start.
+ *
+ * A file that is there already, on the same file system, gets a second name in %tmp, and goes on
+ * from there as if its bytes had been written. */
 #include "store/objects_internal.h"
 
 #include <assert.h>
@@ -187,6 +190,16 @@ static struct lh_disk_op *add_op(struct lh__put *own, enum lh_disk_kind kind)
     return op;
 }
 
+static void add_link(struct lh__put *own)
+{
+    struct lh_disk_op *link = add_op(own, LH_DISK_LINK);
+    link->path = own->put->linked;
+    link->to = own->temp;
+    struct lh_disk_op *open = add_op(own, LH_DISK_OPEN);
+    open->path = own->temp;
+    open->how = LH_DISK_OPEN_REUSE;
+}
+
 static void add_write(struct lh__put *own)
 {
     struct lh_object_put *put = own->put;
@@ -210,7 +223,10 @@ static void add_attribute(struct lh__put *own)
 {
     XXH128_canonical_t hash;
     struct lh_disk_op *set = add_op(own, LH_DISK_SET_ATTRIBUTE);
-    XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
+    if (own->put->linked != NULL)
+        memcpy(hash.digest, own->put->linked_hash, sizeof hash.digest);
+    else
+        XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
     set->into = own->attribute;
     set->len = lh_object_attribute(hash.digest, own->put->info.content_type, own->attribute);
     set->offset = LH_OBJECT_ATTRIBUTE_TIME_AT;
@@ -225,15 +241,21 @@ static void chain_ended(struct lh__step *step, int rc)
                                                      [LH_DISK_SYNC_ALL] = "syncing"};
     struct lh__put *own = put_of(step);
     const struct lh_disk_op *op = own->ops;
-    if (op->kind == LH_DISK_OPEN && op->result == 0) {
-        own->file = op->file;
-        own->has_temp = true;
+    for (uint32_t i = 0; i < 2 && i < own->op_count; i++) {
+        bool is_open = op[i].kind == LH_DISK_OPEN && op[i].result == 0;
+        own->has_temp |= is_open || (op[i].kind == LH_DISK_LINK && op[i].result == 0);
+        if (is_open)
+            own->file = op[i].file;
     }
     while (rc != 0 && op->result == 0)
         op++;
     own->is_synced = own->put->is_last && (rc == 0 || op->kind == LH_DISK_RENAME);
     if (own->is_synced) {
         renamed(step, rc);
+    } else if (rc != 0 && op->kind == LH_DISK_LINK) {
+        lh_error_set(&own->put->error, LH_INVALID_ARGUMENT, "%.60s cannot become an object: %s",
+                     own->put->linked, strerrordesc_np(-rc));
+        give_up(own);
     } else if (rc != 0) {
         fail(own, rc, doing[op->kind]);
     } else {
@@ -256,7 +278,10 @@ static void write_piece(struct lh__put *own)
 static void write_last(struct lh__put *own)
 {
     own->op_count = 0;
-    add_write(own);
+    if (own->put->linked != NULL)
+        add_link(own);
+    else
+        add_write(own);
     if (own->objects->has_attributes)
         add_attribute(own);
     add_op(own, LH_DISK_SYNC_ALL);
@@ -353,8 +378,8 @@ static void locked(struct lh__lock *lock)
 static void take_piece(struct lh__put *own)
 {
     struct lh_object_put *put = own->put;
-    uint64_t bytes = own->bytes + put->piece.len;
-    if (own->objects->has_attributes)
+    uint64_t bytes = put->linked != NULL ? put->length : own->bytes + put->piece.len;
+    if (own->objects->has_attributes && put->linked == NULL)
         XXH3_128bits_update(own->hash, put->piece.ptr, put->piece.len);
     if (!put->is_last) {
         write_piece(own);

@@ -216,7 +216,8 @@ static int sim_do_file(struct lh_sim_disk *sim, struct lh_disk_op *op, int fault
 static int sim_do_open(struct lh_sim_disk *sim, struct lh_disk_op *op)
 {
     const struct lh_sim_name *name = lh_sim_state_find(&sim->state, op->path);
-    struct sim_handle handle = {.writes = op->how == LH_DISK_OPEN_NEW};
+    struct sim_handle handle = {.writes =
+                                    op->how == LH_DISK_OPEN_NEW || op->how == LH_DISK_OPEN_REUSE};
     int rc = 0;
     handle.is_folder = lh_sim_state_folder(&sim->state, op->path, &handle.folder) == 0;
     if (op->how == LH_DISK_OPEN_NEW && handle.is_folder)
@@ -253,6 +254,8 @@ static int sim_do_names(struct lh_sim_disk *sim, struct lh_disk_op *op)
         return sim_do_open(sim, op);
     case LH_DISK_RENAME:
         return lh_sim_state_rename(&sim->state, op->path, op->to);
+    case LH_DISK_LINK:
+        return *op->path == '/' ? -EXDEV : lh_sim_state_link(&sim->state, op->path, op->to);
     case LH_DISK_UNLINK:
         return lh_sim_state_unlink(&sim->state, op->path);
     case LH_DISK_SYNC_FOLDER:

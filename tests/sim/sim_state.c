@@ -429,6 +429,24 @@ int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char
     return 0;
 }
 
+int lh_sim_state_link(struct lh_sim_state *state, const char *path, const char *to)
+{
+    const struct lh_sim_name *name = sim_names_find(&state->seen, path);
+    struct lh_sim_naming naming = {0};
+    if (name == NULL)
+        return -ENOENT;
+    if (name->file == LH_SIM_FOLDER)
+        return -EPERM;
+    if (sim_names_find(&state->seen, to) != NULL)
+        return -EEXIST;
+    int rc = sim_new_place(state, to, &naming.to);
+    if (rc != 0)
+        return rc;
+    naming.file = name->file;
+    sim_naming(state, naming);
+    return 0;
+}
+
 int lh_sim_state_unlink(struct lh_sim_state *state, const char *path)
 {
     const struct lh_sim_name *name = sim_names_find(&state->seen, path);

@@ -98,6 +98,8 @@ int lh_sim_state_missing(const struct lh_sim_state *state, const char *path);
 int lh_sim_state_make_one_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_make_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_rename(struct lh_sim_state *state, const char *path, const char *to);
+/* Of a file: it has both names. */
+int lh_sim_state_link(struct lh_sim_state *state, const char *path, const char *to);
 /* -ENOTEMPTY */
 int lh_sim_state_remove_folder(struct lh_sim_state *state, const char *path);
 int lh_sim_state_unlink(struct lh_sim_state *state, const char *path);

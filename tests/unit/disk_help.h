@@ -82,6 +82,11 @@ static inline struct lh_disk_op disk_unlink(const char *path)
     return (struct lh_disk_op){.kind = LH_DISK_UNLINK, .path = path};
 }
 
+static inline struct lh_disk_op disk_link(const char *path, const char *to)
+{
+    return (struct lh_disk_op){.kind = LH_DISK_LINK, .path = path, .to = to};
+}
+
 static inline struct lh_disk_op disk_sync_folder(const char *path)
 {
     return (struct lh_disk_op){.kind = LH_DISK_SYNC_FOLDER, .path = path};

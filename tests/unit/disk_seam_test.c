@@ -257,6 +257,25 @@ static void unlinking_what_is_not_there_fails_nothing(void **state)
     assert_false(disk_has(disk, "b"));
 }
 
+/* Each name outlives the other, and there is one file. */
+static void a_file_is_linked_by_a_second_name(void **state)
+{
+    struct lh_disk *disk = disk_of(state);
+    char text[16];
+    int file = disk_make_file(disk, "a", "one");
+    assert_int_equal(disk_do_one(disk, disk_link("a", "b")), 0);
+    assert_int_equal(disk_do_one(disk, disk_write(file, "two", 3, 0)), 0);
+    lh_disk_close(disk, file);
+    assert_true(disk_read_text(disk, "b", text, sizeof text));
+    assert_string_equal(text, "two");
+    assert_int_equal(disk_do_one(disk, disk_link("a", "b")), -EEXIST);
+    assert_int_equal(disk_do_one(disk, disk_unlink("a")), 0);
+    assert_false(disk_has(disk, "a"));
+    assert_true(disk_read_text(disk, "b", text, sizeof text));
+    assert_string_equal(text, "two");
+    assert_int_equal(disk_do_one(disk, disk_link("/proc/self/maps", "c")), -EXDEV);
+}
+
 /* Longer than what one entry of a ring writes: the rest of the chain must wait for all of it. */
 static void a_write_in_parts_is_whole_before_the_chain_goes_on(void **state)
 {
@@ -379,6 +398,7 @@ static void every_kind_that_fails_cancels_what_is_behind_it(void **state)
     failure_case(disk, disk_write(file, "y", 1, 0), EBADF);
     failure_case(disk, disk_allocate(file, 100, 0), EBADF);
     failure_case(disk, disk_rename("missing", "b"), ENOENT);
+    failure_case(disk, disk_link("missing", "b"), ENOENT);
     failure_case(disk, disk_unlink("folder"), EISDIR);
     failure_case(disk, disk_sync_folder("missing"), ENOENT);
     failure_case(disk, disk_sync(-1), EBADF);
@@ -733,6 +753,7 @@ int main(void)
         ON_ALL_AND_WITHOUT_THREADS(files_are_made_by_one_chain_each),
         ON_ALL_AND_WITHOUT_THREADS(a_failure_cancels_what_is_behind_it),
         ON_ALL(unlinking_what_is_not_there_fails_nothing),
+        ON_ALL(a_file_is_linked_by_a_second_name),
         ON_ALL_AND_WITHOUT_THREADS(a_write_in_parts_is_whole_before_the_chain_goes_on),
         ON_ALL(allocating_grows_and_keeps),
         ON_ALL(what_is_passed_over_as_no_data_is_zero),

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -247,33 +248,77 @@ static void odd_keys_are_the_same_on_both_ways(void **state)
         assert_has_text(store, keys[i], keys[i]);
 }
 
+static ino_t inode_of(const char *path)
+{
+    struct stat about;
+    assert_int_equal(stat(path, &about), 0);
+    return about.st_ino;
+}
+
+/* Puts a file and looks at what came of it. */
+static void put_file(struct store *store, const char *path, const struct body *body)
+{
+    struct lh_object_info put, head;
+    char *bytes = malloc(body->length);
+    assert_int_equal(read_body(0, bytes, body->length, (void *)body, &store->error), LH_OK);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(write(file, bytes, body->length), (ssize_t)body->length);
+    close(file);
+    free(bytes);
+    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), path, body->length,
+                                               "text/x-test", &put, &store->error),
+                     LH_OK);
+    assert_has(store, "file", body->length);
+    assert_int_equal(lh_object_client_head(store->client, LH_STR("file"), &head, &store->error),
+                     LH_OK);
+    assert_string_equal(put.etag, head.etag);
+    assert_string_equal(head.content_type, "text/x-test");
+}
+
+/* On the store's file system one becomes the object, and has the tag that its bytes would have; on
+ * another it is copied. */
 static void files_go_and_come(void **state)
 {
     struct store *store = *state;
-    struct body body = {.length = 700001, .fails_at = UINT64_MAX};
-    FILE *up = tmpfile();
+    const struct body body = {.length = 700001, .fails_at = UINT64_MAX};
+    struct lh_object_info linked, copied;
+    char near[96], object[96], far[] = "/dev/shm/lakehoused-objects-XXXXXX";
     FILE *down = tmpfile();
-    char *bytes = malloc(body.length);
-    assert_int_equal(read_body(0, bytes, body.length, &body, &store->error), LH_OK);
-    assert_int_equal(write(fileno(up), bytes, body.length), (ssize_t)body.length);
-    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), fileno(up),
-                                               body.length, NULL, NULL, &store->error),
+    char *back = malloc(body.length + 1);
+    snprintf(near, sizeof near, "%s-given", store->folder);
+    snprintf(object, sizeof object, "%s/file", store->folder);
+    put_file(store, near, &body);
+    assert_int_equal(lh_object_client_head(store->client, LH_STR("file"), &linked, &store->error),
                      LH_OK);
-    assert_has(store, "file", body.length);
+    if (store->pid == 0)
+        assert_int_equal(inode_of(near), inode_of(object));
     assert_int_equal(
         lh_object_client_get_file(store->client, LH_STR("file"), fileno(down), &store->error),
         LH_OK);
-    char *back = malloc(body.length + 1);
     assert_int_equal(pread(fileno(down), back, body.length + 1, 0), (ssize_t)body.length);
-    assert_memory_equal(back, bytes, body.length);
-    /* One byte more than there is: nothing is put. */
-    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), fileno(up),
-                                               body.length + 1, NULL, NULL, &store->error),
+    for (uint64_t i = 0; i < body.length; i++)
+        assert_int_equal(back[i], byte_at(i));
+    /* One byte more than there is: nothing is put. One less: that is copied. */
+    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), near, body.length + 1,
+                                               NULL, NULL, &store->error),
                      LH_DISK_FAILED);
     assert_has(store, "file", body.length);
-    free(bytes);
+    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), near, body.length - 1,
+                                               NULL, NULL, &store->error),
+                     LH_OK);
+    assert_has(store, "file", body.length - 1);
+    close(mkstemp(far));
+    put_file(store, far, &body);
+    assert_int_equal(lh_object_client_head(store->client, LH_STR("file"), &copied, &store->error),
+                     LH_OK);
+    assert_string_equal(linked.etag, copied.etag);
+    assert_int_equal(lh_object_client_put_file(store->client, LH_STR("file"), "/nowhere", 1, NULL,
+                                               NULL, &store->error),
+                     LH_DISK_FAILED);
+    assert_has(store, "file", body.length);
+    unlink(near);
+    unlink(far);
     free(back);
-    fclose(up);
     fclose(down);
 }
 

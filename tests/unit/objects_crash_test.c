@@ -8,7 +8,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
@@ -29,6 +31,8 @@ struct key {
     uint32_t pieces_left;
     uint32_t sent;
     char body[BODY_BYTES_MAX];
+    char given[32]; /* the path of a file that becomes the object */
+    struct lh_disk_op write;
     struct lh_object_put put;
     struct lh_object_delete deletes[2];
 };
@@ -109,6 +113,33 @@ static void begin_delete(struct run *run, struct key *key)
     lh_object_delete(run->objects, delete_);
 }
 
+static void given_written(struct lh_disk_op *op)
+{
+    struct key *key = op->arg;
+    assert_int_equal(op->result, 0);
+    lh_disk_close(lh_sim_disk_disk(key->run->sim), op->file);
+    lh_object_put(key->run->objects, &key->put);
+}
+
+/* The body as a file of its own, not synced, which goes at the next start. */
+static void put_file(struct key *key)
+{
+    struct lh_disk *disk = lh_sim_disk_disk(key->run->sim);
+    XXH128_canonical_t hash;
+    snprintf(key->given, sizeof key->given, "%%tmp/given-%u", key->wanted);
+    XXH128_canonicalFromHash(&hash, XXH3_128bits(key->body, key->put.length));
+    key->put.linked = key->given;
+    memcpy(key->put.linked_hash, hash.digest, sizeof hash.digest);
+    key->put.is_last = true;
+    key->write = (struct lh_disk_op){.kind = LH_DISK_WRITE,
+                                     .bytes = key->body,
+                                     .len = key->put.length,
+                                     .done = given_written,
+                                     .arg = key};
+    assert_int_equal(lh_disk_open(disk, key->given, LH_DISK_OPEN_NEW, &key->write.file), 0);
+    lh_disk_submit(disk, &key->write);
+}
+
 static void begin(struct run *run, struct key *key)
 {
     if (lh_test_below(&run->rng, 3) == 0) {
@@ -123,7 +154,10 @@ static void begin(struct run *run, struct key *key)
         key->body[i] = body_byte(key->wanted, i);
     key->put = (struct lh_object_put){
         .key = key->name, .length = body_length(key->wanted), .done = put_done, .arg = key};
-    send_piece(key);
+    if (lh_test_below(&run->rng, 3) == 0)
+        put_file(key);
+    else
+        send_piece(key);
 }
 
 /* ---- what a new start finds ---- */
@@ -231,8 +265,13 @@ static void answered_puts_and_deletes_survive_a_crash_at_any_operation(void **st
             lh_disk_run(disk, false);
     }
     lh_sim_disk_watch(run->sim, NULL, NULL);
-    while (!lh_objects_is_idle(run->objects))
+    bool is_under_way = true;
+    while (is_under_way || !lh_objects_is_idle(run->objects)) {
         lh_disk_run(disk, false);
+        is_under_way = false;
+        for (size_t i = 0; i < KEYS; i++)
+            is_under_way |= run->keys[i].out > 0;
+    }
     print_message("%llu crashes; of calls under way %llu left the old, %llu the new\n",
                   (unsigned long long)run->points, (unsigned long long)run->olds,
                   (unsigned long long)run->news);
