@@ -10,10 +10,12 @@
 #include "actors/ingestd.h"
 #include "base/clock.h"
 #include <assert.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 bool lh_ingest_worker_is_cancelled(void *arg)
 {
@@ -67,8 +69,6 @@ static enum lh_status convert(struct lh_ingest_worker *worker, const struct lh_i
     const struct lh_ingest_target target = {
         .parquet = parquet, .rejected = *job->rejected_name != '\0' ? rejected : NULL};
     enum lh_status status = lh_ingest_run(worker->ingest, &source, &target, result, error);
-    /* It may take as much room again to store what came of it. */
-    lh_spool_remove(worker->folder, LH_SPOOL_UPLOAD, job->number);
     lh_counter_add(&worker->metrics.rows, status == LH_OK ? result->rows : 0);
     lh_counter_add(&worker->metrics.bytes_in, job->scan.bytes);
     return status;
@@ -164,9 +164,22 @@ static enum lh_status run(struct lh_ingest_worker *worker, struct lh_ingest_job 
     return status;
 }
 
+/* The files lose their names; the pages of the upload, which take their time to free, are freed
+ * when the descriptor that this returns is closed. */
+static int clean(const struct lh_ingest_worker *worker, const struct lh_ingest_job *job)
+{
+    char upload[PATH_MAX];
+    lh_spool_path(upload, worker->folder, LH_SPOOL_UPLOAD, job->number);
+    int file = open(upload, O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < LH_SPOOL_PENDING; i++)
+        lh_spool_remove(worker->folder, (enum lh_spool_file)i, job->number);
+    return file;
+}
+
 static void handle(struct lh_ingest_worker *worker, struct lh_ingest_job *job)
 {
     uint64_t started = lh_clock_ns();
+    int upload = -1;
     worker->job = job;
     /* An interrupt that is still there was for the job before: the loop repeats those of this one.
      */
@@ -181,14 +194,15 @@ static void handle(struct lh_ingest_worker *worker, struct lh_ingest_job *job)
         enum lh_status status = run(worker, job);
         lh_counter_add(&worker->metrics.files, 1);
         lh_counter_add(&worker->metrics.errors, status != LH_OK);
-        for (unsigned i = 0; i < LH_SPOOL_PENDING; i++)
-            lh_spool_remove(worker->folder, (enum lh_spool_file)i, job->number);
+        upload = clean(worker, job);
     }
     lh_counter_add(&worker->metrics.busy_ns, lh_clock_ns() - started);
     worker->job = NULL;
     enum lh_status pushed = lh_mailbox_push(worker->loop, &job->head);
     assert(pushed == LH_OK); /* the workers stop after the loop */
     (void)pushed;
+    if (upload >= 0)
+        close(upload);
     if (worker->ingest != NULL)
         lh_ingest_rest(worker->ingest);
 }
