@@ -26,7 +26,6 @@ struct lh_ingestd {
     struct lh_sql *sql; /* NULL: not started, for `reason` */
     struct lh_error reason;
     struct lh_work_folder folder;
-    int lock; /* of the folder */
     struct lh_ingest_spool spool;
     bool has_spool;
     struct lh_ingest_worker *workers;

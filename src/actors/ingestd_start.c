@@ -8,26 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define SPILL_SHARE 4u /* times its memory that a conversion may write to disk */
 
 /* ---- the spool's folder ---- */
-
-/* Two servers would remove each other's files. */
-static enum lh_status lock_folder(struct lh_ingestd *ingestd, struct lh_error *error)
-{
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%slock", ingestd->folder.path);
-    ingestd->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (ingestd->lock < 0)
-        return lh_error_sys(error, LH_CONFIG, errno, "ingestd.spool_dir: %.100s", path);
-    if (flock(ingestd->lock, LOCK_EX | LOCK_NB) != 0)
-        return lh_error_set(error, LH_CONFIG, "ingestd.spool_dir: another server uses %.100s",
-                            ingestd->folder.path);
-    return LH_OK;
-}
 
 /* Of a pending file: its dataset, in its first line. */
 static bool read_name(const char *folder, uint64_t number, char name[LH_NAME_BYTES_MAX + 1])
@@ -72,8 +57,6 @@ static enum lh_status make_spool(struct lh_ingestd *ingestd, const struct lh_con
 {
     enum lh_status status =
         lh_work_folder_make(&ingestd->folder, config, "ingestd.spool_dir", "ingest", error);
-    if (status == LH_OK)
-        status = lock_folder(ingestd, error);
     if (status == LH_OK)
         status = lh_spool_clean(ingestd->folder.path, add_sweep, ingestd, error);
     if (status != LH_OK)
@@ -158,7 +141,6 @@ enum lh_status lh_ingestd_init(struct lh_ingestd *ingestd, const struct lh_confi
 {
     *ingestd = (struct lh_ingestd){
         .options = *options,
-        .lock = -1,
         .next_number = 1,
         .bytes_max = lh_config_integer(config, "ingestd.max_ingest_bytes"),
         .text_bytes_max = lh_config_integer(config, "ingestd.max_decompressed_bytes"),
@@ -207,8 +189,6 @@ void lh_ingestd_deinit(struct lh_ingestd *ingestd)
         lh_sql_close(ingestd->sql);
     if (ingestd->has_spool)
         lh_ingest_spool_deinit(&ingestd->spool);
-    if (ingestd->lock >= 0)
-        close(ingestd->lock);
     lh_work_folder_end(&ingestd->folder);
 }
 

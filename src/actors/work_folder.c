@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,6 +47,22 @@ static void empty(const char *path)
     closedir(folder);
 }
 
+/* Two servers would remove each other's files. The lock is the folder's own: it goes with its last
+ * descriptor, however the process ends, and leaves nothing in the folder. A file system that has no
+ * such locks is taken at its user's word. */
+static enum lh_status lock_folder(struct lh_work_folder *folder, const char *place,
+                                  struct lh_error *error)
+{
+    folder->lock = open(folder->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder->lock < 0)
+        return lh_error_sys(error, LH_CONFIG, errno, "%s: folder %.80s", place, folder->path);
+    if (flock(folder->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return LH_OK;
+    close(folder->lock);
+    return lh_error_set(error, LH_CONFIG, "%s: another server or service uses %.100s", place,
+                        folder->path);
+}
+
 enum lh_status lh_work_folder_make(struct lh_work_folder *folder, const struct lh_config *config,
                                    const char *key, const char *name, struct lh_error *error)
 {
@@ -66,10 +84,15 @@ enum lh_status lh_work_folder_make(struct lh_work_folder *folder, const struct l
     folder->is_temporary = configured.len == 0 && data.len == 0;
     if (folder->is_temporary ? mkdtemp(path) == NULL : make_folders(path) != 0)
         return lh_error_sys(error, LH_CONFIG, errno, "%s: folder %.80s", place, path);
-    if (realpath(path, folder->path) == NULL || strlen(folder->path) >= PATH_MAX - ROOM)
+    if (realpath(path, folder->path) == NULL || strlen(folder->path) >= PATH_MAX - ROOM) {
+        folder->path[0] = '\0';
         return lh_error_sys(error, LH_CONFIG, errno, "%s: folder %.80s", place, path);
+    }
     strcat(folder->path, "/");
-    return LH_OK;
+    enum lh_status status = lock_folder(folder, place, error);
+    if (status != LH_OK)
+        folder->path[0] = '\0';
+    return status;
 }
 
 void lh_work_folder_empty(const struct lh_work_folder *folder)
@@ -87,9 +110,12 @@ void lh_work_folder_empty_below(const struct lh_work_folder *folder, const char 
 
 void lh_work_folder_end(struct lh_work_folder *folder)
 {
-    if (folder->is_temporary && folder->path[0] != '\0') {
+    if (folder->path[0] == '\0')
+        return;
+    if (folder->is_temporary) {
         empty(folder->path);
         rmdir(folder->path);
     }
+    close(folder->lock);
     *folder = (struct lh_work_folder){.is_temporary = false};
 }

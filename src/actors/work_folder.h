@@ -10,10 +10,12 @@
 struct lh_work_folder {
     char path[PATH_MAX]; /* absolute, with a slash at its end; empty: there is none */
     bool is_temporary;   /* it goes with the server */
+    int lock;            /* of the folder; where there is one */
 };
 
 /* Makes the folder that `key` names, where that is not NULL and not empty; else `name` in
- * vectord.data_dir; else, when vectors are not kept either, a temporary one. LH_CONFIG. */
+ * vectord.data_dir; else, when vectors are not kept either, a temporary one. It
+ * is this service's alone until its end. LH_CONFIG. */
 LH_MUST_USE enum lh_status lh_work_folder_make(struct lh_work_folder *folder,
                                                const struct lh_config *config, const char *key,
                                                const char *name, struct lh_error *error);

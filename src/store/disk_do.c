@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -24,8 +25,13 @@ static int lh__disk_do_write(struct lh_disk_op *op)
     return 0;
 }
 
+/* fallocate takes what room there is before it finds that there is not enough: whoever writes at
+ * that moment would find none. So it is not tried with more than is free. */
 static int lh__disk_do_allocate(const struct lh_disk_op *op)
 {
+    struct statvfs disk;
+    if (fstatvfs(op->file, &disk) == 0 && op->len / disk.f_frsize > disk.f_bavail)
+        return -ENOSPC;
     if (fallocate(op->file, 0, (off_t)op->offset, (off_t)op->len) == 0)
         return 0;
     return errno == EINTR ? -EINTR : lh__disk_not_allocated(op, -errno);

@@ -181,14 +181,9 @@ static bool lh_disk_uring_links(const struct lh_disk_op *op)
 }
 
 /* Whether the ring does a chain as one submission, and most often without a thread: reads, opening
- * for them, and writes with the sync behind them. Also chains with an allocation: one that fails
- * has all the room there is while it is tried, and the kernel seldom starts a write of the same
- * ring beside it, which would find none. */
+ * for them, and writes with the sync behind them. */
 static bool lh_disk_uring_suits(const struct lh_disk_op *chain)
 {
-    for (const struct lh_disk_op *op = chain; op != NULL; op = op->next)
-        if (op->kind == LH_DISK_ALLOCATE)
-            return true;
     while (chain->next != NULL && lh_disk_uring_links(chain))
         chain = chain->next;
     switch (chain->kind) {

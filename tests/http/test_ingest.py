@@ -805,5 +805,5 @@ def test_tokens(tmp_path):
 
 def test_two_servers_do_not_share_a_spool(tmp_path):
     with Ingest(tmp_path):
-        with pytest.raises(AssertionError, match="another server uses"):
+        with pytest.raises(AssertionError, match="ingestd.spool_dir: another server or service uses"):
             Server(f"storaged.root={tmp_path}/others", f"ingestd.spool_dir={tmp_path}/spool")

@@ -59,6 +59,14 @@ def ask(client, sql, *params, headers=None, **options):
                           headers=headers or {})
 
 
+def test_two_servers_do_not_share_a_cache(server, tmp_path):
+    cache = f"queryd.cache_dir={tmp_path}/cache"
+    with Server(f"storaged.root={tmp_path}/objects", cache):
+        with pytest.raises(AssertionError,
+                           match="queryd.cache_dir: another server or service uses"):
+            Server(f"storaged.root={tmp_path}/others", cache)
+
+
 def rows(client, sql, *params):
     answer = ask(client, sql, *params)
     assert answer.status == 200, answer

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 struct bench {
@@ -30,6 +31,21 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
                           void *arg)
 {
     return has_no_threads ? EAGAIN : __real_pthread_create(thread, attr, run, arg);
+}
+
+/* ---- a disk that is nearly full ---- */
+
+int __real_fstatvfs(int file, struct statvfs *disk);
+int __wrap_fstatvfs(int file, struct statvfs *disk);
+
+static bool is_nearly_full;
+
+int __wrap_fstatvfs(int file, struct statvfs *disk)
+{
+    int rc = __real_fstatvfs(file, disk);
+    if (is_nearly_full)
+        disk->f_bavail = 15;
+    return rc;
 }
 
 static int set_up(void **state)
@@ -318,6 +334,26 @@ static void allocating_grows_and_keeps(void **state)
     assert_int_equal(size, 65536 + 4096);
     assert_int_equal(lh_disk_read(disk, file, got, 8, 0, &have), 0);
     assert_memory_equal(got, "data\0\0\0\0", 8);
+    lh_disk_close(disk, file);
+}
+
+/* Trying would take what others could write into at that moment. */
+static void what_has_no_room_is_not_tried(void **state)
+{
+    struct lh_disk *disk = disk_of(state);
+    int file = disk_make_file(disk, "a", "data");
+    struct statvfs of_file;
+    uint64_t size = 0;
+    assert_int_equal(fstatvfs(file, &of_file), 0);
+    struct lh_disk_op op = disk_allocate(file, 16 * of_file.f_frsize, 4);
+    is_nearly_full = true;
+    assert_int_equal(disk_do_one(disk, op), -ENOSPC);
+    assert_int_equal(lh_disk_size(disk, file, &size), 0);
+    assert_int_equal(size, 4);
+    is_nearly_full = false;
+    assert_int_equal(disk_do_one(disk, op), 0);
+    assert_int_equal(lh_disk_size(disk, file, &size), 0);
+    assert_int_equal(size, 4 + 16 * of_file.f_frsize);
     lh_disk_close(disk, file);
 }
 
@@ -756,6 +792,8 @@ int main(void)
         ON_ALL(a_file_is_linked_by_a_second_name),
         ON_ALL_AND_WITHOUT_THREADS(a_write_in_parts_is_whole_before_the_chain_goes_on),
         ON_ALL(allocating_grows_and_keeps),
+        ON("io_uring", what_has_no_room_is_not_tried),
+        ON("blocking", what_has_no_room_is_not_tried),
         ON_ALL(what_is_passed_over_as_no_data_is_zero),
         ON_ALL(reading_exactly_leaves_what_is_behind_as_it_was),
         ON_ALL_AND_WITHOUT_THREADS(every_kind_that_fails_cancels_what_is_behind_it),
