@@ -158,7 +158,7 @@ const struct lh_config_key lh__config_keys[] = {
     LH_INTEGER("ingestd", "max_ingest_bytes", "256MiB", 1, LH_TIB, LH_KEY_BYTES,
                "One upload, as it is sent."),
     LH_INTEGER("ingestd", "max_decompressed_bytes", "16GiB", 1, LH_TIB, LH_KEY_BYTES,
-               "What a compressed one may hold."),
+               "What a compressed one may hold; of Parquet, what its footer says."),
     LH_INTEGER("ingestd", "workers", "1", 1, 64, 0, "Files that are converted at once."),
     LH_INTEGER("ingestd", "memory_limit", "256MiB", 64 * 1024 * LH_KIB, LH_TIB, LH_KEY_BYTES,
                "Memory of all conversions together; what does not fit is spilled."),

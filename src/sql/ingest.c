@@ -51,7 +51,8 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
         duckdb_destroy_data_chunk(&rows->chunk);
         rows->chunk = duckdb_fetch_chunk(*rows->result);
         rows->at = 0;
-        if (rows->chunk == NULL)
+        rows->is_over = rows->chunk == NULL;
+        if (rows->is_over)
             return false;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -64,7 +65,19 @@ bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_
                                        duckdb_string_t_length(strings[rows->at])};
     }
     rows->at++;
+    rows->taken++;
     return true;
+}
+
+enum lh_status lh__ingest_close(struct lh__ingest_rows *rows, enum lh_status status,
+                                struct lh_error *error)
+{
+    bool is_short = rows->is_over && rows->taken < duckdb_row_count(rows->result);
+    duckdb_destroy_data_chunk(&rows->chunk);
+    duckdb_destroy_result(rows->result);
+    if (is_short) /* whatever was made of the rest */
+        status = lh_error_set(error, LH_IO, "DuckDB does not give all of what it has found");
+    return status;
 }
 
 /* ---- counting rows ---- */
@@ -209,11 +222,41 @@ static enum lh_status look_at_scan(const struct lh_ingest *ingest, struct lh_err
     return LH_OK;
 }
 
+/* What the footer says of the sizes of a Parquet file's column chunks before they were compressed.
+ */
+static enum lh_status look_at_footer(struct lh_ingest *ingest, struct lh_error *error)
+{
+    struct lh_buf text = LH_BUF_EMPTY;
+    duckdb_result result;
+    struct lh_str cell;
+    uint64_t bytes = 0, bytes_max = ingest->source->text_bytes_max;
+    if (bytes_max == 0)
+        return LH_OK;
+    lh_buf_append_str(&text, LH_STR("SELECT coalesce(sum(greatest(total_uncompressed_size, 0)), 0)"
+                                    "::VARCHAR FROM parquet_metadata("));
+    lh_sql_append_literal(&text, lh_str_of(ingest->source->path));
+    lh_buf_append_char(&text, ')');
+    enum lh_status status = lh__ingest_query(ingest, &text, &result, error);
+    lh_buf_deinit(&text);
+    if (status != LH_OK)
+        return status;
+    struct lh__ingest_rows rows = {.result = &result};
+    if (lh__ingest_next(&rows, &cell, 1) && !lh_str_to_u64(cell, &bytes))
+        bytes = UINT64_MAX; /* more than that */
+    if (bytes > bytes_max)
+        status = lh_error_set(error, LH_BODY_TOO_LARGE,
+                              "the file holds more than %" PRIu64
+                              " bytes (ingestd.max_decompressed_bytes)",
+                              bytes_max);
+    return lh__ingest_close(&rows, status, error);
+}
+
 static enum lh_status look(struct lh_ingest *ingest, struct lh_error *error)
 {
     enum lh_status status = look_at_magic(ingest, error);
-    if (status == LH_OK && ingest->format != LH_INGEST_PARQUET)
-        status = lh__ingest_check_whole(ingest, error);
+    if (status == LH_OK)
+        status = ingest->format == LH_INGEST_PARQUET ? look_at_footer(ingest, error)
+                                                     : lh__ingest_check_whole(ingest, error);
     if (status == LH_OK && ingest->format == LH_INGEST_ANY)
         status = look_at_line(ingest, error);
     return status == LH_OK ? look_at_scan(ingest, error) : status;
@@ -294,10 +337,9 @@ static enum lh_status describe(struct lh_ingest *ingest, const char *path, struc
         lh_buf_append_char(columns, '}');
     }
     lh_buf_append_char(columns, ']');
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    return lh_buf_failed(columns) ? lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory")
-                                  : LH_OK;
+    if (lh_buf_failed(columns))
+        status = lh_error_set(error, LH_OUT_OF_MEMORY, "not enough memory");
+    return lh__ingest_close(&rows, status, error);
 }
 
 /* The lines that DuckDB put aside, as a Parquet file of their own. */
@@ -358,9 +400,7 @@ static enum lh_status look_for_nul(struct lh_ingest *ingest, const struct lh_ing
         status = lh_error_set(error, LH_INVALID_DATA, "row %.*s, column \"%.*s\": a NUL byte",
                               LH_STR_FMT(cells[1]), (int)(cells[0].len < 60 ? cells[0].len : 60),
                               cells[0].ptr);
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&found);
-    return status;
+    return lh__ingest_close(&rows, status, error);
 }
 
 enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_source *source,
@@ -385,9 +425,8 @@ enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_so
     if (status == LH_OK && target->rejected != NULL)
         status = write_rejected(ingest, target, result, error);
     /* An open quote in the header takes all rows with it, of which DuckDB says nothing. */
-    if (status == LH_OK && ingest->has_open_quote && result->rejected == 0 &&
-        lh__ingest_tell_open_quote(ingest, error))
-        status = LH_INVALID_DATA;
+    if (status == LH_OK && ingest->has_open_quote && result->rejected == 0)
+        status = lh__ingest_tell_open_quote(&ingest->open_quote, error);
     if (target->rejected != NULL)
         (void)!lh__ingest_drop_rejected(ingest, &ignored);
     ingest->source = NULL;

@@ -159,9 +159,7 @@ static enum lh_status sniff(struct lh_ingest *ingest, const struct asked *asked,
         status = read_sniffed(cell, sniffed, error);
     else
         status = lh_error_set(error, LH_INVALID_DATA, "line 1: no dialect of CSV fits");
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    return status;
+    return lh__ingest_close(&rows, status, error);
 }
 
 static void forget(struct sniffed *sniffed)
@@ -194,12 +192,14 @@ static bool is_same(const struct sniffed *a, const struct sniffed *b)
     return is_equal;
 }
 
-static bool has_open_quote(const struct lh_ingest *ingest, const struct sniffed *sniffed)
+static enum lh_status look_for_open_quote(struct lh_ingest *ingest, const struct sniffed *sniffed,
+                                          struct lh_error *error)
 {
     struct lh_str delim = found(sniffed, "Delimiter");
-    return ingest->compression == LH_INGEST_PLAIN && delim.len > 0 &&
-           ingest->source->dialect.escape == NULL && /* else it may stand before quotes */
-           lh_text_find_open_quote(ingest->source->path, *delim.ptr, '"') != LH_TEXT_NOWHERE;
+    if (delim.len == 0 || ingest->source->dialect.escape != NULL) /* it may stand before quotes */
+        return LH_OK;
+    return lh__ingest_find_open_quote(ingest, *delim.ptr, '"', &ingest->has_open_quote,
+                                      &ingest->open_quote, error);
 }
 
 /* Quotes are allowed where the sample has none, unless that changes what the sample says. */
@@ -211,8 +211,8 @@ static enum lh_status allow_quotes(struct lh_ingest *ingest, struct asked *asked
         return LH_OK;
     asked->quote = "\"";
     enum lh_status status = sniff(ingest, asked, &quoted, error);
-    if (status == LH_CLOSED || status == LH_OUT_OF_MEMORY)
-        return status;
+    if (status != LH_OK && status != LH_INVALID_DATA && status != LH_INVALID_ARGUMENT)
+        return status; /* it is not the quotes' fault */
     if (status == LH_OK && is_same(sniffed, &quoted)) {
         forget(sniffed);
         *sniffed = quoted;
@@ -220,8 +220,7 @@ static enum lh_status allow_quotes(struct lh_ingest *ingest, struct asked *asked
     }
     forget(&quoted);
     asked->quote = NULL;
-    ingest->has_open_quote = has_open_quote(ingest, sniffed);
-    return LH_OK;
+    return look_for_open_quote(ingest, sniffed, error);
 }
 
 /* ---- folding ---- */
@@ -255,9 +254,7 @@ enum lh_status lh__ingest_first_line(struct lh_ingest *ingest, struct lh_buf *li
     struct lh__ingest_rows rows = {.result = &result};
     if (lh__ingest_next(&rows, &cell, 1) && cell.ptr != NULL)
         lh_buf_append_str(line, cell);
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    return LH_OK;
+    return lh__ingest_close(&rows, LH_OK, error);
 }
 
 /* The delimiter that occurs most outside of double quotes; NULL: none does. */
@@ -295,9 +292,7 @@ static enum lh_status find_delimiter(struct lh_ingest *ingest, uint64_t *line,
         *delimiter = cell.ptr != NULL ? delimiter_of(cell) : NULL;
         *line = *delimiter != NULL ? i : 0;
     }
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    return LH_OK;
+    return lh__ingest_close(&rows, LH_OK, error);
 }
 
 /* Of a file that was sniffed as one column. */
@@ -340,10 +335,9 @@ static enum lh_status keep_lines(struct lh_ingest *ingest, struct asked *asked,
     while (!has_row && lh__ingest_next(&rows, &cell, 1))
         has_row = cell.len > 0 && *cell.ptr != '#' &&
                   memmem(cell.ptr, cell.len, delimiter.ptr, delimiter.len) != NULL;
-    duckdb_destroy_data_chunk(&rows.chunk);
-    duckdb_destroy_result(&result);
-    if (!has_row)
-        return LH_OK;
+    status = lh__ingest_close(&rows, LH_OK, error);
+    if (status != LH_OK || !has_row)
+        return status;
     forget(sniffed);
     asked->skips_none = true;
     asked->is_tolerant = true;

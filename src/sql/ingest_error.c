@@ -112,24 +112,45 @@ static bool tell_not_csv(const struct lh_ingest *ingest, struct lh_error *error)
     return true;
 }
 
-bool lh__ingest_tell_open_quote(const struct lh_ingest *ingest, struct lh_error *error)
+struct quotes {
+    struct lh__ingest_taker taker; /* comes first */
+    struct lh_text_quotes quotes;
+};
+
+static enum lh_status take_text(struct lh__ingest_taker *taker, struct lh_str text,
+                                struct lh_error *error)
 {
-    struct lh_text_place place;
-    uint64_t at = LH_TEXT_NOWHERE;
-    if (ingest->compression == LH_INGEST_PLAIN)
-        at = lh_text_find_open_quote(ingest->source->path, ingest->delim, ingest->quote);
-    if (at == LH_TEXT_NOWHERE || !lh_text_place_of(ingest->source->path, at, &place))
-        return false;
-    lh_error_set(error, LH_INVALID_DATA,
-                 "line %" PRIu64 ", byte %" PRIu64 ": a quote that is not closed: \"%.60s\"",
-                 place.line, place.byte, place.text);
-    return true;
+    struct quotes *quotes = (struct quotes *)taker;
+    if (!taker->is_enough)
+        taker->is_enough = !lh_text_quotes_add(&quotes->quotes, text);
+    (void)error;
+    return LH_OK;
+}
+
+enum lh_status lh__ingest_find_open_quote(const struct lh_ingest *ingest, char delim, char quote,
+                                          bool *is_open, struct lh_text_place *place,
+                                          struct lh_error *error)
+{
+    struct quotes quotes = {.taker.take = take_text};
+    lh_text_quotes_begin(&quotes.quotes, delim, quote);
+    enum lh_status status = lh__ingest_read_text(ingest, &quotes.taker, error);
+    *is_open =
+        status == LH_OK && !quotes.taker.is_enough && lh_text_quotes_end(&quotes.quotes, place);
+    return status;
+}
+
+enum lh_status lh__ingest_tell_open_quote(const struct lh_text_place *place, struct lh_error *error)
+{
+    return lh_error_set(error, LH_INVALID_DATA,
+                        "line %" PRIu64 ", byte %" PRIu64 ": a quote that is not closed: \"%.60s\"",
+                        place->line, place->byte, place->text);
 }
 
 static enum lh_status tell_fault(const struct lh_ingest *ingest, const struct fault *fault,
                                  struct lh_error *error)
 {
     struct lh_str rest = fault->reason, column, value, type, wanted, found;
+    struct lh_text_place place;
     struct lh_str line = fault->text;
     uint64_t number = fault->record;
     if (lh_str_has_prefix(rest, LH_STR("Invalid unicode")))
@@ -157,8 +178,12 @@ static enum lh_status tell_fault(const struct lh_ingest *ingest, const struct fa
     if (tell_not_csv(ingest, error))
         return LH_INVALID_DATA;
     bool is_open = lh_str_has_prefix(fault->reason, LH_STR("Value with unterminated quote"));
-    if (is_open && lh__ingest_tell_open_quote(ingest, error))
-        return LH_INVALID_DATA;
+    bool is_found = false;
+    if (is_open && lh__ingest_find_open_quote(ingest, ingest->delim, ingest->quote, &is_found,
+                                              &place, error) != LH_OK)
+        return error->status;
+    if (is_found)
+        return lh__ingest_tell_open_quote(&place, error);
     return lh_error_set(error, LH_INVALID_DATA, "line %" PRIu64 ": %s: \"%.*s\"", number,
                         is_open ? "a quote that is not closed" : "not CSV of this dialect",
                         shown(line, 60), line.ptr);

@@ -18,6 +18,7 @@ struct lh_ingest {
     char quote;          /* 0: none */
     char line_end;       /* its last character */
     bool has_open_quote; /* to the file's end; the CSV was sniffed as if quotes were text */
+    struct lh_text_place open_quote;
 };
 
 /* Runs a statement; what DuckDB has against it is told in terms of the file. The result is to be
@@ -33,15 +34,28 @@ struct lh__ingest_rows {
     duckdb_result *result;
     duckdb_data_chunk chunk;
     uint64_t at;
+    uint64_t taken;
+    bool is_over;
 };
-/* The next row's cells, which live until the next call; NULL has no pointer. False: the end. */
+/* The next row's cells, which live until the next call; NULL has no pointer. False: the end, or
+ * DuckDB has failed to give the rest, which lh__ingest_close tells apart. */
 bool lh__ingest_next(struct lh__ingest_rows *rows, struct lh_str *cells, uint32_t count);
+/* Destroys the result. Returns `status`, or LH_IO when rows are missing. */
+LH_MUST_USE enum lh_status lh__ingest_close(struct lh__ingest_rows *rows, enum lh_status status,
+                                            struct lh_error *error);
 
 /* Puts DuckDB's reason into `error`, with the place in the file where it gives one. */
 enum lh_status lh__ingest_error(const struct lh_ingest *ingest, const char *text,
                                 struct lh_error *error);
-/* The same for a quote that is not closed. False: there is none, or it is not found. */
-bool lh__ingest_tell_open_quote(const struct lh_ingest *ingest, struct lh_error *error);
+/* Where the value begins whose quote is not closed, which also what is compressed is looked through
+ * for. `*is_open` false: there is none. */
+LH_MUST_USE enum lh_status lh__ingest_find_open_quote(const struct lh_ingest *ingest, char delim,
+                                                      char quote, bool *is_open,
+                                                      struct lh_text_place *place,
+                                                      struct lh_error *error);
+/* Returns LH_INVALID_DATA. */
+enum lh_status lh__ingest_tell_open_quote(const struct lh_text_place *place,
+                                          struct lh_error *error);
 
 /* Who wants the text of a file. */
 struct lh__ingest_taker {

@@ -23,12 +23,15 @@ struct numbering {
     uint64_t lines; /* that have ended in it */
 };
 
-static void next_record(struct numbering *numbering)
+static enum lh_status next_record(struct numbering *numbering, struct lh_error *error)
 {
     struct lh_str cell;
-    if (!lh__ingest_next(&numbering->rows, &cell, 1) || !lh_str_to_u64(cell, &numbering->byte))
-        numbering->byte = 0;
+    numbering->byte = 0;
+    if (lh__ingest_next(&numbering->rows, &cell, 1) &&
+        (!lh_str_to_u64(cell, &numbering->byte) || numbering->byte == 0))
+        return lh_error_set(error, LH_IO, "DuckDB has no place for a line that it rejected");
     numbering->taker.is_enough = numbering->byte == 0;
+    return LH_OK;
 }
 
 static enum lh_status append_record(struct numbering *numbering, struct lh_error *error)
@@ -61,9 +64,10 @@ static enum lh_status take(struct lh__ingest_taker *taker, struct lh_str text,
         count_lines(numbering, (struct lh_str){text.ptr, before});
         text = (struct lh_str){text.ptr + before, text.len - before};
         enum lh_status status = append_record(numbering, error);
+        if (status == LH_OK)
+            status = next_record(numbering, error);
         if (status != LH_OK)
             return status;
-        next_record(numbering);
     }
     count_lines(numbering, text);
     return LH_OK;
@@ -76,9 +80,14 @@ static enum lh_status number_into(struct lh_ingest *ingest, struct numbering *nu
     if (duckdb_appender_create_ext(ingest->session->connection, "temp", NULL, "reject_lines",
                                    &numbering->appender) != DuckDBSuccess)
         status = lh__sql_error(duckdb_appender_error(numbering->appender), NULL, error);
-    next_record(numbering);
+    if (status == LH_OK)
+        status = next_record(numbering, error);
     if (status == LH_OK && numbering->byte > 0)
         status = lh__ingest_read_text(ingest, &numbering->taker, error);
+    if (status == LH_OK && numbering->byte > 0)
+        status = lh_error_set(
+            error, LH_IO, "DuckDB rejected a line at byte %" PRIu64 ", and the text has %" PRIu64,
+            numbering->byte, numbering->bytes);
     if (status == LH_OK && duckdb_appender_close(numbering->appender) != DuckDBSuccess)
         status = lh__sql_error(duckdb_appender_error(numbering->appender), NULL, error);
     duckdb_appender_destroy(&numbering->appender);
@@ -106,9 +115,7 @@ enum lh_status lh__ingest_number_rejected(struct lh_ingest *ingest, uint64_t *co
     numbering.rows.result = &result;
     status = number_into(ingest, &numbering, error);
     *count = numbering.count;
-    duckdb_destroy_data_chunk(&numbering.rows.chunk);
-    duckdb_destroy_result(&result);
-    return status;
+    return lh__ingest_close(&numbering.rows, status, error);
 }
 
 void lh__ingest_append_rejected(struct lh_buf *out)

@@ -203,25 +203,48 @@ uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const ch
     return found;
 }
 
-uint64_t lh_text_find_open_quote(const char *path, char delim, char quote)
+/* ---- quotes that are not closed ---- */
+
+void lh_text_quotes_begin(struct lh_text_quotes *quotes, char delim, char quote)
 {
-    struct reader reader;
-    uint64_t opened = LH_TEXT_NOWHERE;
-    enum csv_at at = AT_START;
-    bool is_csv = true;
-    if (!open_reader(&reader, path))
-        return opened;
-    while (is_csv && next_block(&reader, 0)) {
-        for (size_t i = 0; i < reader.len && is_csv; i++) {
-            enum csv_at next = next_at(at, reader.block[i], delim, quote);
-            if (at == AT_START && next == IN_QUOTES)
-                opened = reader.offset + i;
-            is_csv = at != BEHIND_QUOTE || next != IN_PLAIN || reader.block[i] == '\r';
-            at = next;
-        }
+    *quotes = (struct lh_text_quotes){.delim = delim, .quote = quote, .line = 1, .at = AT_START};
+}
+
+static void end_line(struct lh_text_quotes *quotes)
+{
+    if (quotes->opened.line == quotes->line) {
+        memcpy(quotes->opened.text, quotes->text, quotes->text_len);
+        quotes->opened.text[quotes->text_len] = '\0';
     }
-    close_reader(&reader);
-    return is_csv && at == IN_QUOTES ? opened : LH_TEXT_NOWHERE;
+    quotes->line++;
+    quotes->byte = 0;
+    quotes->text_len = 0;
+}
+
+bool lh_text_quotes_add(struct lh_text_quotes *quotes, struct lh_str piece)
+{
+    for (size_t i = 0; i < piece.len; i++) {
+        char c = piece.ptr[i];
+        enum csv_at before = quotes->at, at = next_at(before, c, quotes->delim, quotes->quote);
+        if (before == BEHIND_QUOTE && at == IN_PLAIN && c != '\r')
+            return false;
+        quotes->at = at;
+        quotes->byte++;
+        if (before == AT_START && at == IN_QUOTES)
+            quotes->opened = (struct lh_text_place){.line = quotes->line, .byte = quotes->byte};
+        if (c == '\n')
+            end_line(quotes);
+        else if (quotes->byte <= LH_TEXT_SHOWN_BYTES && c != '\r')
+            quotes->text[quotes->text_len++] = c != '\0' ? c : '?';
+    }
+    return true;
+}
+
+bool lh_text_quotes_end(struct lh_text_quotes *quotes, struct lh_text_place *place)
+{
+    end_line(quotes);
+    *place = quotes->opened;
+    return quotes->at == IN_QUOTES;
 }
 
 uint64_t lh_text_find_not_utf8(const char *path)

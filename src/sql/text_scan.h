@@ -48,11 +48,27 @@ bool lh_text_place_of_object(const char *path, uint64_t record, struct lh_text_p
  * another way than the first. `what` says which. LH_TEXT_NOWHERE: all of it is. */
 uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const char **what);
 
-/* Where the value begins whose quote is not closed before the file's end. LH_TEXT_NOWHERE: all are,
- * or there is text behind a closing quote, so that quotes may be characters as others are. */
-uint64_t lh_text_find_open_quote(const char *path, char delim, char quote);
-
 /* Where the first byte is that is not part of well-formed UTF-8; LH_TEXT_NOWHERE: all are. */
 uint64_t lh_text_find_not_utf8(const char *path);
+
+/* ---- quotes that are not closed ---- */
+
+/* Looks for them as a text comes, in pieces of any size. */
+struct lh_text_quotes {
+    char delim;
+    char quote;
+    unsigned at; /* in a value; text_scan.c */
+    uint64_t line;
+    uint64_t byte; /* of it so far */
+    char text[LH_TEXT_SHOWN_BYTES];
+    size_t text_len;
+    struct lh_text_place opened; /* the last value with a quote */
+};
+
+void lh_text_quotes_begin(struct lh_text_quotes *quotes, char delim, char quote);
+/* False: there is text behind a closing quote, so quotes may be characters as others are. */
+bool lh_text_quotes_add(struct lh_text_quotes *quotes, struct lh_str piece);
+/* At the text's end. True: the value that begins at `place` is not closed. */
+bool lh_text_quotes_end(struct lh_text_quotes *quotes, struct lh_text_place *place);
 
 #endif

@@ -334,6 +334,12 @@ def test_compressed_files_that_hold_too_much(tmp_path):
             assert "1048576 bytes" in answer.message and time.monotonic() - started < 30
             small.expect_nothing_of("bomb")
         assert small.take(lines * 2, name="plain", header="false")["rows"] > 262_000
+        numbers = "".join(f"{i * i}\n" for i in range(200_000)).encode()
+        parquet = small.object(small.take(b"a\n" + numbers, name="numbers")["key"])
+        answer = small.post(parquet, name="bomb")
+        assert (answer.status, answer.code) == (413, "body_too_large"), answer
+        assert "1048576 bytes (ingestd.max_decompressed_bytes)" in answer.message
+        small.expect_nothing_of("bomb")
 
 
 def test_bad_lines_are_put_aside(ingest):
@@ -352,15 +358,34 @@ def test_bad_lines_are_put_aside(ingest):
     assert ingest.manifest("aside__rejected").json["version"] == 1
 
 
-def test_a_quote_that_is_not_closed(ingest):
-    body = b'a,b\n0,"k"\n1,"x\n2,y\n'
-    answer = ingest.post(body, name="unclosed")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd_by_library], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize("header", [b"a,b\n", b""])
+def test_a_quote_to_the_end(ingest, header, pack):
+    lines = header + b"1,2\n" * 50_000
+    name = "open_end"
+    answer = ingest.post(pack(lines + b'3,"4\n' + b"5,6\n" * 20_000), name=name)
+    assert (answer.status, answer.code) == (400, "invalid_data"), answer
+    line = lines.count(b"\n") + 1
+    assert f'line {line}, byte 3: a quote that is not closed: "3,"4"' in answer.message
+    ingest.expect_nothing_of(name)
+    answer = ingest.post(pack(header + b'0,"1\n' + b"5,6\n" * 20_000), name=name)
+    assert (answer.status, answer.code) == (400, "invalid_data"), answer
+    line = header.count(b"\n") + 1
+    assert f'line {line}, byte 3: a quote that is not closed: "0,"1"' in answer.message
+    ingest.expect_nothing_of(name)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd], ids=["plain", "gzip", "zstd"])
+def test_a_quote_that_is_not_closed(ingest, pack, request):
+    name = "unclosed_" + request.node.callspec.id
+    body = pack(b'a,b\n0,"k"\n1,"x\n2,y\n')
+    answer = ingest.post(body, name=name)
     assert (answer.status, answer.code) == (400, "invalid_data"), answer
     assert 'line 3, byte 3: a quote that is not closed: "1,"x"' in answer.message
-    ingest.expect_nothing_of("unclosed")
-    made = ingest.take(body, name="unclosed", on_error="quarantine")
+    ingest.expect_nothing_of(name)
+    made = ingest.take(body, name=name, on_error="quarantine")
     assert (made["rows"], made["rejected"]["rows"]) == (1, 1)
-    assert ingest.take(body, name="unclosed_text", quote="")["rows"] == 3
+    assert ingest.take(body, name=name + "_text", quote="")["rows"] == 3
 
 
 def csv_with_bad_lines(end, rows, seed):

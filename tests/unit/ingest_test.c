@@ -10,6 +10,10 @@
 
 #include <cmocka.h>
 
+#ifdef LH_TESTS_DUCKDB
+#include <duckdb.h>
+#endif
+
 struct fixture {
     struct lh_sql *sql;
     struct lh_sql_session *session;
@@ -19,6 +23,23 @@ struct fixture {
     struct lh_ingest_result result;
     struct lh_error error;
 };
+
+/* ---- answers of DuckDB that break off ---- */
+
+static unsigned fetches_left; /* to the one that fails; 0: none does */
+
+#ifdef LH_TESTS_DUCKDB
+duckdb_data_chunk __real_duckdb_fetch_chunk(duckdb_result result);
+duckdb_data_chunk __wrap_duckdb_fetch_chunk(duckdb_result result);
+
+duckdb_data_chunk __wrap_duckdb_fetch_chunk(duckdb_result result)
+{
+    bool fails = fetches_left > 0 && --fetches_left == 0;
+    return fails ? NULL : __real_duckdb_fetch_chunk(result);
+}
+#endif
+
+/* ---- the fixture ---- */
 
 static bool is_any_table(struct lh_str name, void *arg)
 {
@@ -272,6 +293,7 @@ static void what_is_wrong_has_its_place(void **state)
         CASE("a,b\n1,\"x\n", "line 2, byte 3: a quote that is not closed: \"1,\"x\""),
         CASE("a,b\n0,\"k\n\"\n1,\"x\n2,y\n",
              "line 4, byte 3: a quote that is not closed: \"1,\"x\""),
+        CASE("a,b,c\n1,\"x\ny\",\"z\n", "line 3, byte 4: a quote that is not closed: \"y\",\"z\""),
         CASE("a,\"b\n1,2\n", "line 1, byte 3: a quote that is not closed: \"a,\"b\""),
         CASE("word, and\nwords; here,\nabc\n",
              "line 3, column 1: the line has 1 columns, not 2: \"abc\""),
@@ -414,6 +436,63 @@ static void bad_lines_are_put_aside(void **state)
     lh_buf_deinit(&made);
 }
 
+/* Whichever answer of DuckDB breaks off: nothing of the file is lost without an error. */
+static void answers_that_break_off_lose_nothing(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct lh_buf bytes = LH_BUF_EMPTY, columns = LH_BUF_EMPTY;
+    unsigned failed = 0;
+    append_lines(&bytes, 30000, "1,2\n", "3,\"oops\"\n4\n5,6,7\n8,9\n");
+    assert_int_equal(ingest(fixture, lh_buf_str(&bytes), PLAIN, true), LH_OK);
+    lh_buf_append_str(&columns, lh_buf_str(&fixture->result.columns));
+    for (unsigned n = 1;; n++) {
+        fetches_left = n;
+        enum lh_status status = ingest(fixture, lh_buf_str(&bytes), PLAIN, true);
+        if (fetches_left > 0)
+            break; /* it takes fewer */
+        if (status != LH_OK) {
+            assert_int_equal(status, LH_IO);
+            assert_string_equal(fixture->error.text,
+                                "DuckDB does not give all of what it has found");
+            failed++;
+            continue;
+        }
+        assert_int_equal(fixture->result.rows, 30001); /* it was the end of an answer */
+        assert_int_equal(fixture->result.rejected, 3);
+        assert_int_equal(fixture->result.columns.len, columns.len);
+        assert_memory_equal(fixture->result.columns.ptr, columns.ptr, columns.len);
+    }
+    fetches_left = 0;
+    assert_true(failed >= 4); /* how it is to be read, its columns, the lines, their columns */
+    lh_buf_deinit(&bytes);
+    lh_buf_deinit(&columns);
+}
+
+/* Small as it is, by what its footer says. */
+static void parquet_that_holds_too_much(void **state)
+{
+    struct fixture *fixture = fixture_of(state);
+    struct lh_buf csv = LH_BUF_EMPTY, parquet = LH_BUF_EMPTY;
+    struct lh_ingest_source source = {.text_bytes_max = 200000}; /* and what is around them */
+    lh_buf_append_str(&csv, LH_STR("a\n"));
+    for (unsigned i = 0; i < 20000; i++)
+        lh_buf_printf(&csv, "%u\n", i);
+    assert_int_equal(ingest(fixture, lh_buf_str(&csv), PLAIN, false), LH_OK);
+    FILE *file = fopen(fixture->output, "rb");
+    assert_non_null(file);
+    assert_int_equal(lh_buf_reserve(&parquet, 1u << 20), LH_OK);
+    parquet.len = fread(parquet.ptr, 1, 1u << 20, file);
+    fclose(file);
+    assert_true(parquet.len < 100000);
+    assert_int_equal(ingest(fixture, lh_buf_str(&parquet), source, false), LH_OK);
+    assert_int_equal(fixture->result.rows, 20000);
+    source.text_bytes_max = 150000; /* 20,000 numbers of 8 bytes are more */
+    expect_error(fixture, lh_buf_str(&parquet), source, LH_BODY_TOO_LARGE,
+                 "the file holds more than 150000 bytes (ingestd.max_decompressed_bytes)");
+    lh_buf_deinit(&csv);
+    lh_buf_deinit(&parquet);
+}
+
 static void json_and_parquet(void **state)
 {
     struct fixture *fixture = fixture_of(state);
@@ -489,6 +568,8 @@ int main(void)
         cmocka_unit_test(long_lines_are_refused),
         cmocka_unit_test(ten_thousand_columns),
         cmocka_unit_test(bad_lines_are_put_aside),
+        cmocka_unit_test(answers_that_break_off_lose_nothing),
+        cmocka_unit_test(parquet_that_holds_too_much),
         cmocka_unit_test(json_and_parquet),
         cmocka_unit_test(the_same_file_gives_the_same_bytes),
         cmocka_unit_test(an_interrupt_ends_it),
