@@ -9,6 +9,7 @@
 
 #include "actors/secrets.h"
 #include "net/http.h"
+#include "runtime/pipe.h"
 #include "shards/parts.h"
 #include "store/lhv1.h"
 #include "store/object_info.h"
@@ -266,6 +267,8 @@ struct lh_transfer {
 
     /* to and fro */
     struct lh_buf piece;
+    struct lh_pipe pipe; /* GET: lent, empty, by who can send from one: then a piece may be in it
+                          * and not in `piece`, which is empty */
     bool is_last;
     bool is_abort;
     bool is_over;

@@ -36,6 +36,7 @@ static void destroy(struct object_call *object)
     assert(!object->is_out);
     object->gateway->in_flight--;
     object->gateway->transfers--;
+    lh_http_server_give_pipe(object->gateway->http, &object->transfer->pipe);
     lh_transfer_destroy(object->transfer);
     lh_buf_deinit(&object->next);
     free(object);
@@ -300,10 +301,25 @@ void lh_handle_object_put(struct lh_http_call *call, void *context)
 
 /* ---- get ---- */
 
+/* Asks for the next piece. */
 static void get_ready(struct lh_http_call *call, void *arg)
 {
-    (void)call;
-    send(arg);
+    struct object_call *object = arg;
+    struct lh_transfer *transfer = object->transfer;
+    if (transfer->want_body && transfer->pipe.room == 0)
+        lh_http_call_take_pipe(call, &transfer->pipe);
+    send(object);
+}
+
+static void answer_piece(struct object_call *object, struct lh_http_call *call)
+{
+    struct lh_transfer *transfer = object->transfer;
+    if (transfer->pipe.len > 0) {
+        lh_http_answer_pipe(call, &transfer->pipe);
+        return;
+    }
+    lh_http_server_give_pipe(object->gateway->http, &transfer->pipe); /* for others meanwhile */
+    lh_http_answer_piece(call, &transfer->piece);
 }
 
 static void get_gone(void *arg)
@@ -371,9 +387,9 @@ static void begin_answer(struct object_call *object, struct lh_http_call *call)
     lh_http_answer_begin(call, status, transfer->info.content_type, transfer->body_length,
                          &sending);
     object->has_begun = true;
-    if (!is_whole)
-        lh_http_answer_piece(call, &transfer->piece);
-    else if (transfer->want_body)
+    if (!is_whole || transfer->pipe.len > 0)
+        answer_piece(object, call);
+    if (is_whole && transfer->want_body)
         lh_http_answer_end(call);
 }
 
@@ -392,7 +408,7 @@ static void get_back(struct object_call *object, struct lh_http_call *call)
     } else if (transfer->error.status != LH_OK) {
         lh_http_answer_abort(call);
     } else {
-        lh_http_answer_piece(call, &transfer->piece);
+        answer_piece(object, call);
         if (transfer->is_over)
             lh_http_answer_end(call);
     }
@@ -412,7 +428,7 @@ void lh_handle_object_get(struct lh_http_call *call, void *context)
     transfer->is_range_suffix = range.is_suffix;
     transfer->range_first = range.first;
     transfer->range_last = range.last;
-    send(object);
+    get_ready(call, object);
 }
 
 /* ---- delete ---- */

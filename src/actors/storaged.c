@@ -26,7 +26,8 @@ struct state {
         struct lh_object_get get;
         struct lh_object_delete delete_;
     };
-    uint64_t sent; /* of a GET's body */
+    uint64_t sent;     /* of a GET's body */
+    bool is_unspliced; /* splicing it has failed once */
 };
 
 /* ---- back ---- */
@@ -128,6 +129,20 @@ static void end_get(struct state *state)
     end(state->storaged, state->transfer, NULL);
 }
 
+/* `get->got` bytes more are in the piece, or in the pipe. */
+static void have_piece(struct lh_object_get *get)
+{
+    struct state *state = get->arg;
+    struct lh_transfer *transfer = state->transfer;
+    state->sent += get->got;
+    lh_counter_add(&state->storaged->metrics.bytes_out, get->got);
+    transfer->is_last = state->sent == transfer->body_length;
+    if (transfer->is_last)
+        end_get(state);
+    else
+        reply(state->storaged, transfer);
+}
+
 static void piece_read(struct lh_object_get *get)
 {
     struct state *state = get->arg;
@@ -139,13 +154,7 @@ static void piece_read(struct lh_object_get *get)
         return;
     }
     transfer->piece.len = get->got;
-    state->sent += get->got;
-    lh_counter_add(&state->storaged->metrics.bytes_out, get->got);
-    transfer->is_last = state->sent == transfer->body_length;
-    if (transfer->is_last)
-        end_get(state);
-    else
-        reply(state->storaged, transfer);
+    have_piece(get);
 }
 
 static void read_piece(struct state *state)
@@ -161,6 +170,35 @@ static void read_piece(struct state *state)
     }
     state->get.done = piece_read;
     lh_object_read(&state->get, transfer->piece.ptr, len, transfer->body_first + state->sent);
+}
+
+static void piece_spliced(struct lh_object_get *get)
+{
+    struct state *state = get->arg;
+    if (get->error.status == LH_OK) {
+        have_piece(get);
+        return;
+    }
+    get->error = (struct lh_error){.status = LH_OK};
+    state->is_unspliced = true;
+    read_piece(state); /* finds what is wrong, if it is the file */
+}
+
+/* The next piece: long ones into a pipe, where one was lent. */
+static void give_piece(struct state *state)
+{
+    struct lh_transfer *transfer = state->transfer;
+    uint64_t left = transfer->body_length - state->sent;
+    size_t room = transfer->pipe.room;
+    if (room == 0 || left < LH_SPLICE_BYTES_MIN || state->is_unspliced ||
+        !lh_objects_splice(state->storaged->objects)) {
+        read_piece(state);
+        return;
+    }
+    transfer->piece.len = 0;
+    state->get.done = piece_spliced;
+    lh_object_splice(&state->get, &transfer->pipe, left < room ? (size_t)left : room,
+                     transfer->body_first + state->sent);
 }
 
 static void opened(struct lh_object_get *get)
@@ -180,7 +218,7 @@ static void opened(struct lh_object_get *get)
     if (transfer->is_last)
         end_get(state);
     else
-        read_piece(state);
+        give_piece(state);
 }
 
 static void get(struct state *state)
@@ -193,7 +231,7 @@ static void get(struct state *state)
     else if (transfer->is_abort)
         end_get(state);
     else
-        read_piece(state);
+        give_piece(state);
 }
 
 /* ---- delete, list ---- */

@@ -28,6 +28,7 @@ void lh_transfer_destroy(struct lh_transfer *transfer)
     lh_buf_deinit(&transfer->if_range);
     lh_buf_deinit(&transfer->cursor);
     lh_buf_deinit(&transfer->piece);
+    lh_pipe_close(&transfer->pipe);
     lh_buf_deinit(&transfer->keys);
     free(transfer->entries);
     free(transfer);

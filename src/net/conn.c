@@ -22,14 +22,15 @@ static void lh__conn_finish_call(struct lh__conn *conn)
     }
 }
 
-/* So much is unsent that the client is not listened to. An answer in pieces is bounded by itself,
- * and its service may need the request's body to go on. */
+/* So much is unsent that the client is not listened to, or it stands in a pipe, which what comes
+ * behind it would have to be copied out of. An answer in pieces is bounded by itself, and its
+ * service may need the request's body to go on. */
 static bool lh__conn_is_clogged(const struct lh__conn *conn)
 {
     const struct lh_http_call *call = conn->call;
     bool is_sending = call != NULL && call->begun && !call->complete;
 
-    return !is_sending && lh__write_queued(conn) > LH_WRITE_QUEUE_BYTES_MAX;
+    return !is_sending && (conn->pipe.len > 0 || lh__write_queued(conn) > LH_WRITE_QUEUE_BYTES_MAX);
 }
 
 /* Takes some of `bytes`. False: nothing more for now. */
@@ -276,6 +277,7 @@ void lh__conn_close(struct lh__conn *conn)
     conn->closed = true;
     lh_timer_cancel(&conn->timer);
     lh__link_remove(&conn->ready);
+    lh__write_pipe_drop(conn);
     if (conn->call != NULL) {
         lh__call_gone(conn->call);
         lh__call_give(conn->call);

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "runtime/mailbox.h"
+#include "runtime/pipe.h"
 #include "runtime/timer.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -283,6 +284,14 @@ void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece);
 void lh_http_server_take_spare(struct lh_http_server *server, struct lh_buf *piece);
 /* The other way: kept for the next piece, or freed. */
 void lh_http_server_give_spare(struct lh_http_server *server, struct lh_buf *piece);
+/* A pipe for the next piece; none is lent where the connection could not send from it (TLS, a body
+ * that is chunked or not wanted), or all are out. Loop thread. */
+void lh_http_call_take_pipe(struct lh_http_call *call, struct lh_pipe *pipe);
+/* Back; what stands in it is dropped. None at all may be given, too. */
+void lh_http_server_give_pipe(struct lh_http_server *server, struct lh_pipe *pipe);
+/* A piece that stands in a pipe, which is taken. What the connection could not send before is sent
+ * first. */
+void lh_http_answer_pipe(struct lh_http_call *call, struct lh_pipe *pipe);
 /* All of it has been given; the call is over when it is sent. */
 void lh_http_answer_end(struct lh_http_call *call);
 /* It cannot be finished: the connection is cut so that the client sees that something is missing.

@@ -98,6 +98,10 @@ void lh_http_server_metrics(const struct lh_http_server *server, struct lh_buf *
     lh__gauge(out, "lakehouse_http_answer_bytes_queued",
               "Bytes of answers that their clients have not taken yet.",
               (double)server->answer_bytes);
+    lh_metrics_family(out, "lakehouse_http_answer_bytes_spliced_total", "counter",
+                      "Bytes of answers that went from a file to the socket without a copy.");
+    lh_metrics_sample(out, "lakehouse_http_answer_bytes_spliced_total", "",
+                      (double)lh_counter_get(&server->spliced_bytes));
     lh_metrics_family(out, "lakehouse_http_connections_accepted_total", "counter",
                       "Client connections accepted.");
     lh_metrics_sample(out, "lakehouse_http_connections_accepted_total", "",

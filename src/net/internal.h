@@ -32,11 +32,12 @@
 #define LH__SPARES              32u    /* buffers kept for the next large answers */
 #define LH__SPARE_BYTES_MIN     65536u /* smaller ones cost nothing to make */
 #define LH__SPARE_BYTES_MAX     (2u << 20)
-#define LH__READY_ROUNDS        4u   /* of what is ready, before the sockets are looked at again */
-#define LH__CALLS_SPARE         64u  /* pooled for the next requests; about 5 KiB each */
-#define LH__CONNECTIONS_REFUSED 64u  /* being told 503; past them a connection is just closed */
-#define LH__DESCRIPTORS_OTHER   192u /* kept from connections: files, listeners, the loop's own */
-#define LH__BACKLOG             4096 /* a burst of clients; the kernel caps it at somaxconn */
+#define LH__READY_ROUNDS        4u    /* of what is ready, before the sockets are looked at again */
+#define LH__CALLS_SPARE         64u   /* pooled for the next requests; about 5 KiB each */
+#define LH__CONNECTIONS_REFUSED 64u   /* being told 503; past them a connection is just closed */
+#define LH__DESCRIPTORS_OTHER   288u  /* kept from connections: files, pipes, the loop's own */
+#define LH__PIPE_PART_BYTES     4096u /* copied for libuv, which says when a full socket has room */
+#define LH__BACKLOG             4096  /* a burst of clients; the kernel caps it at somaxconn */
 
 struct lh__conn;
 
@@ -122,6 +123,7 @@ struct lh__conn {
     struct lh__link ready;   /* to go on in this turn of the loop */
     struct lh_http_call *call;
     struct lh_buf ahead;
+    struct lh_pipe pipe; /* with bytes of an answer: they come behind all that libuv has queued */
     struct lh_timer timer;
     uint64_t phase_request; /* the phase was armed in this request */
     uint64_t requests;
@@ -206,6 +208,10 @@ struct lh_http_server {
     struct lh_buf out; /* the answer's header is put together here */
     struct lh_buf spares[LH__SPARES];
     unsigned spare_count;
+    struct lh_pipe pipes[LH_PIPES_MAX]; /* those that nobody has: the first `pipes_spare` */
+    unsigned pipes_spare;
+    unsigned pipes_open;
+    struct lh_counter spliced_bytes;
     struct lh__route_metrics *route_metrics; /* route_count + 1 */
     struct lh_counter *status_counters;
     struct lh_counter accepted;
@@ -343,9 +349,25 @@ void lh__write(struct lh__conn *conn, struct lh_str head, struct lh_buf *body, s
 /* The same past TLS: what goes over the wire. */
 void lh__write_wire(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
                     struct lh_str tail);
+/* What is left behind the first `sent` bytes is libuv's to send; `body` is taken. */
+void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
+                    struct lh_str tail, size_t sent);
+/* Not yet in the socket: what libuv has queued and what stands in a pipe. */
 size_t lh__write_queued(const struct lh__conn *conn);
 /* How much of what was written the client's host has acknowledged. */
 uint64_t lh__write_taken(const struct lh__conn *conn);
+
+/* ---- write_pipe.c ---- */
+
+/* Sends a piece that stands in a pipe, which is taken, behind all that was written. */
+void lh__write_pipe(struct lh__conn *conn, struct lh_pipe *pipe);
+/* Goes on with it, once libuv has nothing queued. */
+void lh__write_pipe_go_on(struct lh__conn *conn);
+/* Something else is to be written behind it: all of it becomes libuv's. */
+void lh__write_pipe_out(struct lh__conn *conn);
+/* The connection closes. */
+void lh__write_pipe_drop(struct lh__conn *conn);
+void lh__pipes_close(struct lh_http_server *server);
 
 /* ---- answer.c ---- */
 

@@ -57,6 +57,23 @@ void lh_http_answer_piece(struct lh_http_call *call, struct lh_buf *piece)
     }
 }
 
+void lh_http_answer_pipe(struct lh_http_call *call, struct lh_pipe *pipe)
+{
+    struct lh__conn *conn = call->conn;
+
+    assert(call->begun && !call->answered && !call->bodiless && !call->chunked);
+    assert(pipe->len > 0 && pipe->len <= call->answer_left);
+    call->wanted = true;
+    if (call->answer_left != LH_HTTP_LENGTH_UNKNOWN) {
+        call->answer_left -= pipe->len;
+    }
+    call->answer_sent += pipe->len;
+    lh__write_pipe(conn, pipe);
+    if (!conn->feeding) {
+        lh__server_ready(conn);
+    }
+}
+
 void lh_http_answer_end(struct lh_http_call *call)
 {
     struct lh__conn *conn = call->conn;
@@ -100,7 +117,7 @@ void lh__sending_go_on(struct lh_http_call *call)
     if (call->bodiless) {
         lh__answer_given(call);
         sending.on_gone(sending.arg);
-    } else if (queued == 0 || (queued < LH_WRITE_QUEUE_BYTES_MAX &&
+    } else if (queued == 0 || (queued < LH_WRITE_QUEUE_BYTES_MAX && conn->pipe.len == 0 &&
                                server->answer_bytes <= server->options.body_bytes_in_flight_max)) {
         call->wanted = false;
         sending.on_ready(call, sending.arg);

@@ -494,6 +494,7 @@ void lh_http_server_destroy(struct lh_http_server *server)
     while (server->spare_count > 0) {
         lh_buf_deinit(&server->spares[--server->spare_count]);
     }
+    lh__pipes_close(server);
     lh__tls_context_unref(server->tls);
     lh__metrics_destroy(server);
     lh__router_destroy(server->router);

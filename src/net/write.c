@@ -19,7 +19,7 @@ struct lh__write {
 
 size_t lh__write_queued(const struct lh__conn *conn)
 {
-    return uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+    return uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp) + conn->pipe.len;
 }
 
 void lh_http_server_take_spare(struct lh_http_server *server, struct lh_buf *piece)
@@ -53,6 +53,7 @@ static void lh__write_done(uv_write_t *req, int status)
         conn->broken = true;
     }
     if (!conn->closed) {
+        lh__write_pipe_go_on(conn);
         lh__server_ready(conn);
     }
 }
@@ -71,9 +72,8 @@ static inline unsigned lh__write_part(uv_buf_t *bufs, unsigned count, struct lh_
     return count + 1;
 }
 
-/* Queues what is left after `sent` bytes; takes `body`. */
-static void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
-                           struct lh_str tail, size_t sent)
+void lh__write_rest(struct lh__conn *conn, struct lh_str head, struct lh_buf *body,
+                    struct lh_str tail, size_t sent)
 {
     size_t head_left = sent < head.len ? head.len - sent : 0;
     struct lh__write *write = malloc(sizeof *write + head_left);
@@ -122,6 +122,7 @@ void lh__write_wire(struct lh__conn *conn, struct lh_str head, struct lh_buf *bo
     if (conn->closed || conn->broken || len == 0) {
         return;
     }
+    lh__write_pipe_out(conn);
     if (lh__write_queued(conn) == 0) {
         size_t none = 0;
         uv_buf_t bufs[3];

@@ -24,6 +24,11 @@ const char *lh_disk_name(const struct lh_disk *disk)
     return disk->calls->name;
 }
 
+bool lh_disk_splices(const struct lh_disk *disk)
+{
+    return disk->calls->splices;
+}
+
 void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain)
 {
     assert(chain != NULL && chain->kind < LH_DISK_KINDS);

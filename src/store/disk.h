@@ -35,6 +35,8 @@ enum lh_disk_kind {
     LH_DISK_SYNC_ALL, /* SYNC, with times and attribute; also of a folder that is open: its names */
     LH_DISK_MAKE_FOLDER,   /* `path` alone; -EEXIST when something is there */
     LH_DISK_REMOVE_FOLDER, /* `path`, which must be empty: -ENOTEMPTY */
+    LH_DISK_SPLICE, /* up to `len` bytes at `offset` into the empty pipe (struct lh_pipe) that
+                       `into` is; its `len` says how many. Where lh_disk_splices */
     LH_DISK_KINDS
 };
 
@@ -52,7 +54,7 @@ struct lh_disk_op {
     enum lh_disk_kind kind;
     int file;
     const void *bytes;
-    void *into; /* READ, SET_ATTRIBUTE */
+    void *into; /* READ, SET_ATTRIBUTE, SPLICE */
     size_t len;
     uint64_t offset;
     const char *path;
@@ -93,6 +95,7 @@ struct lh_disk;
 
 struct lh_disk_calls {
     const char *name; /* "io_uring", "blocking", "simulated" */
+    bool splices;     /* its files are the kernel's */
     void (*destroy)(struct lh_disk *disk);
     void (*submit)(struct lh_disk *disk, struct lh_disk_op *chain);
     bool (*run)(struct lh_disk *disk, bool sleep);
@@ -149,6 +152,10 @@ void lh_disk_destroy(struct lh_disk *disk);
 enum lh_status lh_disk_status(int result);
 
 const char *lh_disk_name(const struct lh_disk *disk);
+
+/* Whether SPLICE may be asked for. It may still fail where READ does not: without a thread for it,
+ * or on a file system that has none. */
+bool lh_disk_splices(const struct lh_disk *disk);
 
 /* Queues a chain; nothing has started when this returns. Cannot fail: errors come to `done`. */
 void lh_disk_submit(struct lh_disk *disk, struct lh_disk_op *chain);

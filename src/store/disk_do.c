@@ -2,6 +2,7 @@
  * read, and a chain belongs to who does it. */
 #include "store/disk_internal.h"
 
+#include "runtime/pipe.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -96,6 +97,8 @@ static int lh__disk_do(struct lh__disk_folder *folder, struct lh_disk_op *op)
         return mkdirat(folder->root, op->path, folder->folder_mode) == 0 ? 0 : -errno;
     case LH_DISK_REMOVE_FOLDER:
         return unlinkat(folder->root, op->path, AT_REMOVEDIR) == 0 ? 0 : -errno;
+    case LH_DISK_SPLICE:
+        return lh_pipe_fill(op->into, op->file, op->offset, op->len);
     case LH_DISK_KINDS:
         break;
     }

@@ -73,9 +73,9 @@ int lh__disk_folder_list(struct lh_disk *disk, const char *folder,
                          void (*each)(const char *name, uint64_t bytes, void *arg), void *arg);
 int lh__disk_folder_make(struct lh_disk *disk, const char *path);
 #define LH__DISK_FOLDER_CALLS                                                                   \
-    .wake = lh__disk_folder_wake, .open = lh__disk_folder_open, .close = lh__disk_folder_close, \
-    .read = lh__disk_folder_read, .size = lh__disk_folder_size, .data = lh__disk_folder_data,   \
-    .describe = lh__disk_folder_describe, .list = lh__disk_folder_list,                         \
-    .make_folder = lh__disk_folder_make
+    .splices = true, .wake = lh__disk_folder_wake, .open = lh__disk_folder_open,                \
+    .close = lh__disk_folder_close, .read = lh__disk_folder_read, .size = lh__disk_folder_size, \
+    .data = lh__disk_folder_data, .describe = lh__disk_folder_describe,                         \
+    .list = lh__disk_folder_list, .make_folder = lh__disk_folder_make
 
 #endif

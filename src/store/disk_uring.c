@@ -168,6 +168,9 @@ static void lh_disk_uring_prepare(struct lh_disk_uring *uring, struct lh_disk_op
     case LH_DISK_REMOVE_FOLDER:
         io_uring_prep_unlinkat(sqe, root, op->path, AT_REMOVEDIR);
         break;
+    case LH_DISK_SPLICE:
+        io_uring_prep_nop(sqe); /* it sleeps, so only threads do it, and there was none */
+        break;
     case LH_DISK_KINDS:
         break;
     }
@@ -318,6 +321,8 @@ static enum lh_disk_step lh_disk_uring_judge(struct lh_disk_uring *uring, struct
     if (op->kind == LH_DISK_OPEN && rc >= 0) {
         lh_disk_op_opened(op, rc);
         op->result = 0;
+    } else if (op->kind == LH_DISK_SPLICE) {
+        op->result = -EOPNOTSUPP;
     } else if (op->kind == LH_DISK_UNLINK && rc == -ENOENT) {
         op->result = 0;
     } else if (op->kind == LH_DISK_ALLOCATE && rc < 0) {

@@ -12,6 +12,7 @@
 #define LH_STORE_OBJECTS_H
 
 #include "base/buf.h"
+#include "runtime/pipe.h"
 #include "store/object_info.h"
 
 struct lh_objects;
@@ -89,6 +90,10 @@ struct lh_object_get {
  * nothing is open. */
 void lh_object_open(struct lh_objects *objects, struct lh_object_get *get);
 void lh_object_read(struct lh_object_get *get, void *into, size_t len, uint64_t offset);
+/* The same into an empty pipe; up to `len` bytes, as the pipe has room. An error leaves the pipe
+ * empty and says nothing of the file: what cannot be spliced may still be read. */
+bool lh_objects_splice(const struct lh_objects *objects);
+void lh_object_splice(struct lh_object_get *get, struct lh_pipe *pipe, size_t len, uint64_t offset);
 void lh_object_close(struct lh_object_get *get);
 
 /* ---- delete ---- */

@@ -141,6 +141,34 @@ void lh_object_read(struct lh_object_get *get, void *into, size_t len, uint64_t 
                     have_read);
 }
 
+static void have_spliced(struct lh__step *step, int rc)
+{
+    struct lh__get *own = (struct lh__get *)((char *)step - offsetof(struct lh__get, step));
+    struct lh_object_get *get = own->get;
+    get->got = ((const struct lh_pipe *)step->op.into)->len;
+    if (get->got == 0)
+        lh__object_fail(&get->error, rc != 0 ? rc : -ENODATA, "splicing", get->key);
+    get->done(get);
+}
+
+bool lh_objects_splice(const struct lh_objects *objects)
+{
+    return lh_disk_splices(objects->disk);
+}
+
+void lh_object_splice(struct lh_object_get *get, struct lh_pipe *pipe, size_t len, uint64_t offset)
+{
+    struct lh__get *own = get->own;
+    assert(len > 0);
+    lh__object_step(&own->step,
+                    (struct lh_disk_op){.kind = LH_DISK_SPLICE,
+                                        .file = own->find.file,
+                                        .into = pipe,
+                                        .len = len,
+                                        .offset = offset},
+                    have_spliced);
+}
+
 void lh_object_close(struct lh_object_get *get)
 {
     struct lh_objects *objects = get->own->step.objects;
