@@ -7,6 +7,7 @@
  * Invariant: a transfer that is not over is with the store (`is_out`) or here; whatever becomes of
  * the client, it is taken to its end, by an abort when nobody wants it any more. */
 #include "actors/gateway.h"
+#include "actors/object_cursor.h"
 #include "actors/object_range.h"
 #include "store/object_key.h"
 
@@ -474,38 +475,6 @@ static void append_entry(struct lh_buf *out, const struct lh_object_entry *entry
     lh_buf_append_char(out, '}');
 }
 
-/* base64url without padding (RFC 4648, section 5). */
-static void append_cursor(struct lh_buf *out, struct lh_str key)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for (size_t i = 0; i < key.len; i += 3) {
-        size_t left = key.len - i;
-        uint32_t bits = (uint32_t)(uint8_t)key.ptr[i] << 16;
-        bits |= left > 1 ? (uint32_t)(uint8_t)key.ptr[i + 1] << 8 : 0;
-        bits |= left > 2 ? (uint32_t)(uint8_t)key.ptr[i + 2] : 0;
-        for (unsigned k = 0; k < 4 && k <= left; k++)
-            lh_buf_append_char(out, digits[bits >> (18 - 6 * k) & 63]);
-    }
-}
-
-/* False: it is none. */
-static bool read_cursor(struct lh_str text, struct lh_buf *key)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    uint32_t bits = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        const char *digit = text.ptr[i] != '\0' ? strchr(digits, text.ptr[i]) : NULL;
-        if (digit == NULL)
-            return false;
-        bits = bits << 6 | (uint32_t)(digit - digits);
-        if (i % 4 > 0)
-            lh_buf_append_char(key, (char)(bits >> (6 - 2 * (i % 4))));
-    }
-    struct lh_error ignored;
-    return text.len % 4 != 1 && !lh_buf_failed(key) &&
-           lh_object_key_check(lh_buf_str(key), &ignored) == LH_OK;
-}
-
 static void list_back(struct object_call *object, struct lh_http_call *call)
 {
     const struct lh_transfer *transfer = object->transfer;
@@ -524,7 +493,7 @@ static void list_back(struct object_call *object, struct lh_http_call *call)
         lh_buf_printf(&body, "],\"truncated\":%s", transfer->is_truncated ? "true" : "false");
         if (transfer->is_truncated) {
             lh_buf_append_str(&body, LH_STR(",\"next_cursor\":\""));
-            append_cursor(&body, transfer->entries[transfer->entry_count - 1].key);
+            lh_object_cursor_append(&body, transfer->entries[transfer->entry_count - 1].key);
             lh_buf_append_char(&body, '"');
         }
         lh_buf_append_str(&body, LH_STR("}\n"));
@@ -571,7 +540,7 @@ void lh_handle_object_list(struct lh_http_call *call, void *context)
         return;
     object->transfer->limit = (uint32_t)limit;
     if (lh_http_call_query(call, "cursor", &text) && text.len > 0 &&
-        !read_cursor(text, &object->transfer->cursor)) {
+        !lh_object_cursor_read(text, &object->transfer->cursor)) {
         lh_error_set(&error, LH_INVALID_CURSOR, "cursor: it is not from a list's next_cursor");
         lh_http_answer_error(call, &error);
         destroy(object);

@@ -2,6 +2,7 @@
  * each of them, and those of chains on an io_uring that gets no threads, too. */
 #include "disk_help.h"
 
+#include "runtime/pipe.h"
 #include "seed.h"
 #include "sim/disk_sim.h"
 
@@ -732,6 +733,43 @@ static void a_folder_lists_its_names_and_sizes(void **state)
     assert_int_equal(lh_disk_make_folder(disk, "a/b/file"), -ENOTDIR);
 }
 
+/* ---- splicing ---- */
+
+static struct lh_disk_op disk_splice(int file, struct lh_pipe *pipe, size_t len, uint64_t offset)
+{
+    return (struct lh_disk_op){
+        .kind = LH_DISK_SPLICE, .file = file, .into = pipe, .len = len, .offset = offset};
+}
+
+static void a_file_is_spliced_into_a_pipe(void **state)
+{
+    struct lh_disk *disk = disk_of(state);
+    struct lh_pipe pipe = {0};
+    char got[32];
+    if (!lh_disk_splices(disk))
+        skip(); /* no more is promised */
+    assert_true(lh_pipe_open(&pipe, 65536));
+    int file = disk_make_file(disk, "a", "0123456789");
+    lh_disk_close(disk, file);
+    assert_int_equal(lh_disk_open(disk, "a", LH_DISK_OPEN_READ, &file), 0);
+    int rc = disk_do_one(disk, disk_splice(file, &pipe, 100, 3));
+    if (has_no_threads) { /* it would keep the disk's owner waiting */
+        assert_int_equal(rc, -EOPNOTSUPP);
+        assert_int_equal(pipe.len, 0);
+    } else {
+        assert_int_equal(rc, 0);
+        assert_int_equal(pipe.len, 7);
+        assert_int_equal(lh_pipe_read(&pipe, got, sizeof got), 7);
+        assert_memory_equal(got, "3456789", 7);
+        assert_int_equal(disk_do_one(disk, disk_splice(file, &pipe, 100, 10)), 0);
+        assert_int_equal(pipe.len, 0); /* the end */
+        assert_int_equal(disk_do_one(disk, disk_splice(-1, &pipe, 100, 0)), -EBADF);
+        assert_int_equal(pipe.len, 0);
+    }
+    lh_pipe_close(&pipe);
+    lh_disk_close(disk, file);
+}
+
 /* ---- a write that does not fit ---- */
 
 /* The kernel writes up to the limit and says so, then refuses the rest: the operation fails as a
@@ -808,6 +846,7 @@ int main(void)
         ON_ALL(a_disk_may_be_handed_to_another_thread),
         ON_ALL(files_open_as_they_are_asked_to),
         ON_ALL(a_folder_lists_its_names_and_sizes),
+        ON_ALL_AND_WITHOUT_THREADS(a_file_is_spliced_into_a_pipe),
         ON_ALL_AND_WITHOUT_THREADS(a_short_write_goes_on_until_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
