@@ -89,23 +89,24 @@ class Server:
         ]
         if cores is not None:
             command = ["taskset", "-c", cores] + command
-        self.log = tempfile.TemporaryFile("a+")  # one offset for both: what is written goes behind
+        self.log = tempfile.TemporaryFile()  # its one offset is the server's, who writes there
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
         self.port = self._wait_for_port(service)  # of the service that is asked
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _wait_for_port(self, service):
         for _ in range(2500):
-            self.log.seek(0)
-            for line in self.log:
+            for line in self._log_text().split("\n")[:-1]:
                 event = json.loads(line) if line.startswith("{") else {}
                 if event.get("event") == "listening" and event.get("service") == service:
                     return int(event["bind"].rsplit(":", 1)[1])
             if self.process.poll() is not None:
                 break
             time.sleep(0.002)
-        self.log.seek(0)
-        fail(f"lakehoused does not listen:\n{self.log.read()}")
+        fail(f"lakehoused does not listen:\n{self._log_text()}")
+
+    def _log_text(self):
+        return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")
 
     def call(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -155,8 +156,7 @@ class Server:
         """What is asked all the time takes its part of the cores: the log costs little."""
         seen = 0
         while True:
-            self.log.seek(0)
-            lines = self.log.read().splitlines()
+            lines = self._log_text().splitlines()
             if any(f'"event":"{event}"' in line for line in lines[seen:]):
                 return
             seen = max(len(lines) - 1, 0)  # the last may not be whole

@@ -51,7 +51,7 @@
 #define LH_PIPE_BYTES             (1u << 20)   /* as fs.pipe-max-size allows any user */
 #define LH_PIPES_MAX \
     32u /* so large, half of what fs.pipe-user-pages-soft allows; three descriptors each */
-#define LH_SPLICE_BYTES_MIN (128u << 10) /* below, a copy costs less than a pipe's way round */
+#define LH_SPLICE_BYTES_MIN (64u << 10) /* at 32 KiB a copy costs less than a pipe's way round */
 
 /* The log. */
 #define LH_RECORD_BYTES_MAX   (1u << 30) /* a body is 64 MiB unless configured; lengths are u32 */

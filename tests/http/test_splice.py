@@ -15,7 +15,7 @@ from raw_http import CUT
 from test_objects import Store
 
 KIB, MIB = 1 << 10, 1 << 20
-SPLICED = 128 * KIB  # LH_SPLICE_BYTES_MIN
+SPLICED = 64 * KIB  # LH_SPLICE_BYTES_MIN
 PIPES = 32  # LH_PIPES_MAX
 
 
