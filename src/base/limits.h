@@ -73,6 +73,7 @@
 /* Ingest. */
 #define LH_INGEST_COLUMNS_MAX    16384u       /* each costs the conversion some 50 KiB */
 #define LH_INGEST_LINE_BYTES_MAX (2u << 20)   /* a line of text is held whole, several times over */
+#define LH_INGEST_READ_BYTES     (8u << 20)   /* of CSV at once: DuckDB's own 32 MiB take longer */
 #define LH_INGEST_JSON_DEPTH_MAX 256u         /* DuckDB reads it by recursion, and so do clients */
 #define LH_INGEST_PIECE_BYTES    (512u << 10) /* of an upload: two are held, one is written */
 #define LH_INGESTS_MAX           256u         /* at once: each may hold two pieces */

@@ -56,6 +56,12 @@ void lh__ingest_append_compression(const struct lh_ingest *ingest, struct lh_buf
                                                         : "uncompressed");
 }
 
+static void append_sizes(struct lh_buf *out)
+{
+    lh_buf_printf(out, ", max_line_size=%u, buffer_size=%u", LH_INGEST_LINE_BYTES_MAX,
+                  LH_INGEST_READ_BYTES);
+}
+
 /* ---- the user's types ---- */
 
 static enum lh_status append_type(struct lh_buf *out, struct lh_json value, struct lh_error *error)
@@ -107,7 +113,7 @@ static enum lh_status append_asked(const struct lh_ingest *ingest, const struct 
     const struct lh_ingest_dialect *dialect = &ingest->source->dialect;
     lh_sql_append_literal(out, lh_str_of(ingest->source->path));
     lh__ingest_append_compression(ingest, out);
-    lh_buf_printf(out, ", max_line_size=%u", LH_INGEST_LINE_BYTES_MAX);
+    append_sizes(out);
     append_text(out, "delim", or_else(dialect->delim, asked->delim));
     append_text(out, "quote", or_else(dialect->quote, asked->quote));
     append_text(out, "escape", or_else(dialect->escape, asked->quote));
@@ -233,11 +239,12 @@ static enum lh_status select_lines(struct lh_ingest *ingest, unsigned limit, duc
     lh_buf_append_str(&text, LH_STR("SELECT line FROM read_csv("));
     lh_sql_append_literal(&text, lh_str_of(ingest->source->path));
     lh__ingest_append_compression(ingest, &text);
+    append_sizes(&text);
     /* No text has this delimiter; a line that does is passed over. */
     lh_buf_printf(&text,
                   ", auto_detect=false, columns={'line': 'VARCHAR'}, delim='\x01', quote='', "
-                  "escape='', header=false, max_line_size=%u, ignore_errors=true) LIMIT %u",
-                  LH_INGEST_LINE_BYTES_MAX, limit);
+                  "escape='', header=false, ignore_errors=true) LIMIT %u",
+                  limit);
     enum lh_status status = lh__ingest_query(ingest, &text, result, error);
     lh_buf_deinit(&text);
     return status;
@@ -433,7 +440,8 @@ enum lh_status lh__ingest_read_csv(struct lh_ingest *ingest, bool is_tolerant, s
         lh_buf_append_str(out, LH_STR("read_csv("));
         lh_sql_append_literal(out, lh_str_of(ingest->source->path));
         lh__ingest_append_compression(ingest, out);
-        lh_buf_printf(out, ", auto_detect=false, max_line_size=%u", LH_INGEST_LINE_BYTES_MAX);
+        append_sizes(out);
+        lh_buf_append_str(out, LH_STR(", auto_detect=false"));
         append_found(ingest, &sniffed, out);
         append_columns(ingest, &sniffed, out);
         lh_buf_append_str(out, is_tolerant ? LH_STR(", store_rejects=true, rejects_limit=0)")
