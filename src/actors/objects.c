@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define READ_BYTES_MAX 65536u /* what one read brings, at most, where it is copied */
+
 struct object_call {
     struct lh_gateway *gateway;
     struct lh_http_ticket ticket;
@@ -212,17 +214,32 @@ static void put_back(struct object_call *object, struct lh_http_call *call)
     set_paused(object, call, false);
 }
 
+/* Room for one piece and what a read may bring beyond it, so that it does not grow. */
+static bool reserve_piece(struct object_call *object)
+{
+    uint64_t length = object->transfer->length;
+    size_t room = LH_TRANSFER_PIECE_BYTES + READ_BYTES_MAX;
+    return object->next.cap > 0 ||
+           lh_buf_reserve(&object->next, length < room ? (size_t)length : room) == LH_OK;
+}
+
+static char *put_room(void *arg, size_t *room)
+{
+    struct object_call *object = arg;
+    if (!reserve_piece(object))
+        return NULL;
+    *room = object->next.cap - object->next.len;
+    return object->next.ptr + object->next.len;
+}
+
 static void put_data(struct lh_http_call *call, void *arg, struct lh_str piece)
 {
     struct object_call *object = arg;
-    if (object->next.cap == 0) {
-        uint64_t length = object->transfer->length;
-        /* One piece and what a read may bring beyond it, so that it does not grow. */
-        size_t room = LH_TRANSFER_PIECE_BYTES + piece.len;
-        object->is_out_of_memory |=
-            lh_buf_reserve(&object->next, length < room ? (size_t)length : room) != LH_OK;
-    }
-    lh_buf_append_str(&object->next, piece);
+    object->is_out_of_memory |= !reserve_piece(object);
+    if (piece.ptr == object->next.ptr + object->next.len)
+        object->next.len += piece.len; /* it was read to there */
+    else
+        lh_buf_append_str(&object->next, piece);
     object->is_out_of_memory |= lh_buf_failed(&object->next);
     if (object->is_out_of_memory && !object->is_out) {
         answer_out_of_memory(call);
@@ -295,9 +312,11 @@ void lh_handle_object_put(struct lh_http_call *call, void *context)
     }
     if (length.len > 0)
         (void)lh_str_to_u64(length, &object->transfer->length); /* net has read it already */
-    lh_http_call_stream(
-        call, &(struct lh_http_stream){
-                  .on_data = put_data, .on_end = put_end, .on_gone = put_gone, .arg = object});
+    lh_http_call_stream(call, &(struct lh_http_stream){.on_data = put_data,
+                                                       .on_room = put_room,
+                                                       .on_end = put_end,
+                                                       .on_gone = put_gone,
+                                                       .arg = object});
 }
 
 /* ---- get ---- */

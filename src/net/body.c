@@ -223,6 +223,23 @@ size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len)
     return used;
 }
 
+char *lh__body_room(const struct lh_http_call *call, size_t *room)
+{
+    uint64_t left = call->head.content_length - call->body_received;
+
+    if (call->state != LH__CALL_BODY || call->body_mode != LH_HTTP_BODY_STREAM || call->answered ||
+        call->paused || call->head.chunked || call->stream.on_room == NULL ||
+        left < LH__READ_ROOM_BYTES_MIN) {
+        return NULL;
+    }
+    char *at = call->stream.on_room(call->stream.arg, room);
+    if (at == NULL || *room < LH__READ_ROOM_BYTES_MIN) {
+        return NULL;
+    }
+    *room = left < *room ? (size_t)left : *room;
+    return at;
+}
+
 /* Keeps the section until its end has come, then checks it; its fields are of no use to anyone. */
 static enum lh_status lh__trailer_take(struct lh_http_call *call, const char *bytes, size_t len,
                                        size_t *section_len, struct lh_error *error)

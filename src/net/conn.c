@@ -102,11 +102,22 @@ static void lh__conn_feed_ahead(struct lh__conn *conn)
     conn->ahead = ahead;
 }
 
+/* A body is read to where its service wants it. Of a header behind which one came the last time,
+ * little is read at once: what comes of a body with it is copied. */
 static void lh__conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     struct lh__conn *conn = handle->data;
+    const struct lh_http_call *call = conn->call;
+    bool is_head = call == NULL || call->state == LH__CALL_HEAD;
+    size_t room = is_head && conn->has_rooms ? LH__READ_HEAD_BYTES : LH__READ_BYTES;
 
-    *buf = uv_buf_init(conn->server->read_buffer, LH__READ_BYTES);
+    *buf = uv_buf_init(conn->server->read_buffer, (unsigned)room);
+    if (call != NULL && conn->tls == NULL && conn->ahead.len == 0) {
+        char *own = lh__body_room(call, &room);
+        if (own != NULL) {
+            *buf = uv_buf_init(own, (unsigned)room);
+        }
+    }
 }
 
 static void lh__conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);

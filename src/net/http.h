@@ -236,6 +236,10 @@ void lh_http_server_body_done(struct lh_http_server *server, size_t bytes);
  * before the answer (the ticket is dead by then). */
 struct lh_http_stream {
     void (*on_data)(struct lh_http_call *call, void *arg, struct lh_str piece);
+    /* Memory for what comes next, `*room` bytes, or NULL. Where the socket brings nothing else than
+     * the body (no TLS, no chunks) it is read into it, and on_data gets it where it lies: without a
+     * copy. Used at once or not at all. NULL: data comes in memory of the connection's. */
+    char *(*on_room)(void *arg, size_t *room);
     void (*on_end)(struct lh_http_call *call, void *arg);
     /* The client has closed its side behind the whole request, as lh_http_call_has_fin says; once,
      * before or behind on_end. NULL: it is of no matter. */

@@ -18,6 +18,8 @@
 #include <uv.h>
 
 #define LH__READ_BYTES          65536u /* one read; the buffer is the loop's */
+#define LH__READ_HEAD_BYTES     2048u /* one read of a header, where a body is read apart from it */
+#define LH__READ_ROOM_BYTES_MIN 4096u /* into less room a body is not read by itself */
 #define LH__TLS_PIECE_BYTES     16384u /* a record's plain text, at most */
 #define LH__AHEAD_BYTES_MAX     65536u /* read before its turn; past it the socket is not read */
 #define LH__DROP_BYTES_MAX      65536u /* of a body nobody wants; a longer one closes */
@@ -138,6 +140,7 @@ struct lh__conn {
     bool wire_read; /* TLS: something has come */
     bool feeding;   /* in lh__conn_feed: answers do not re-enter it */
     bool reading;   /* uv_read_start is on */
+    bool has_rooms; /* bodies have come that are read into their service's memory */
     bool eof;       /* the client sent its FIN */
     bool broken;    /* a write failed: close as soon as nothing runs on it */
     bool lingering; /* answered the last time; FIN sent or about to be */
@@ -322,6 +325,8 @@ enum lh__admission { LH__ADMIT_NOW, LH__ADMIT_LATER, LH__ADMIT_NEVER };
 /* Feeds the checked header block to the parser. */
 LH_MUST_USE enum lh_status lh__body_start(struct lh_http_call *call, struct lh_error *error);
 size_t lh__body_read(struct lh__conn *conn, const char *bytes, size_t len);
+/* Where the socket's next bytes may be read to, which are all the body's; NULL: nowhere. */
+char *lh__body_room(const struct lh_http_call *call, size_t *room);
 size_t lh__body_read_trailer(struct lh__conn *conn, const char *bytes, size_t len);
 /* The most bytes of the call's body: as its route says, or of one that nobody wants. */
 uint64_t lh__body_max(const struct lh_http_call *call);

@@ -20,16 +20,20 @@ size_t lh_object_attribute(const uint8_t hash[16], const char *content_type,
     return TYPE_AT + len;
 }
 
-static bool is_in_force(const struct lh_disk_facts *facts)
+uint64_t lh_object_attribute_time(const uint8_t *attribute)
 {
     uint64_t modified_ns = 0;
-    if (facts->attribute_len < TYPE_AT ||
-        facts->attribute_len > TYPE_AT + LH_CONTENT_TYPE_BYTES_MAX ||
-        facts->attribute[0] != VERSION)
-        return false;
     for (unsigned i = 0; i < 8; i++)
-        modified_ns |= (uint64_t)facts->attribute[LH_OBJECT_ATTRIBUTE_TIME_AT + i] << (8 * i);
-    return modified_ns == facts->modified_ns;
+        modified_ns |= (uint64_t)attribute[LH_OBJECT_ATTRIBUTE_TIME_AT + i] << (8 * i);
+    return modified_ns;
+}
+
+static bool is_in_force(const struct lh_disk_facts *facts)
+{
+    return facts->attribute_len >= TYPE_AT &&
+           facts->attribute_len <= TYPE_AT + LH_CONTENT_TYPE_BYTES_MAX &&
+           facts->attribute[0] == VERSION &&
+           lh_object_attribute_time(facts->attribute) == facts->modified_ns;
 }
 
 /* It goes into a header: what is no visible ASCII was not written by a server. */

@@ -32,6 +32,7 @@ struct lh_object_stat {
 _Static_assert(LH_OBJECT_ATTRIBUTE_BYTES_MAX <= LH_DISK_ATTRIBUTE_BYTES_MAX, "it is read whole");
 
 #define LH_OBJECT_ATTRIBUTE_TIME_AT 17u
+uint64_t lh_object_attribute_time(const uint8_t *attribute);
 
 /* How long it is; its time is left to whoever sets it. */
 size_t lh_object_attribute(const uint8_t hash[16], const char *content_type,

@@ -41,6 +41,7 @@ struct lh__put {
     char temp[32];
     char path[LH_OBJECT_PATH_BYTES];
     char aside[LH_OBJECT_PATH_BYTES];
+    size_t attribute_len;
     uint8_t attribute[LH_OBJECT_ATTRIBUTE_BYTES_MAX];
 };
 
@@ -127,12 +128,25 @@ static void is_durable(struct lh__settle *up, int rc)
     end(own);
 }
 
+/* What was written here, with its attribute, is known; without one, its inode counts, too. */
+static int describe(const struct lh__put *own, struct lh_disk_facts *facts)
+{
+    if (!own->objects->has_attributes || own->put->linked != NULL)
+        return lh_disk_describe(own->objects->disk, own->file, facts);
+    *facts = (struct lh_disk_facts){.bytes = own->bytes + own->put->piece.len,
+                                    .modified_ns = lh_object_attribute_time(own->attribute),
+                                    .is_file = true,
+                                    .attribute_len = own->attribute_len};
+    memcpy(facts->attribute, own->attribute, own->attribute_len);
+    return 0;
+}
+
 static void named(struct lh__put *own)
 {
     struct lh_objects *objects = own->objects;
     struct lh_disk_facts facts;
     struct lh_object_stat stat;
-    int rc = lh_disk_describe(objects->disk, own->file, &facts);
+    int rc = describe(own, &facts);
     lh_disk_close(objects->disk, own->file);
     own->file = -1;
     own->has_temp = false;
@@ -228,7 +242,8 @@ static void add_attribute(struct lh__put *own)
     else
         XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(own->hash));
     set->into = own->attribute;
-    set->len = lh_object_attribute(hash.digest, own->put->info.content_type, own->attribute);
+    set->len = own->attribute_len =
+        lh_object_attribute(hash.digest, own->put->info.content_type, own->attribute);
     set->offset = LH_OBJECT_ATTRIBUTE_TIME_AT;
 }
 
