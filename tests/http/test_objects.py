@@ -1,14 +1,17 @@
 """Objects over HTTP: put, get, delete and list, keys of every kind, conditions and ranges."""
 
 import base64
+import itertools
 import json
 import os
+import random
 import subprocess
 import time
 import urllib.parse
 
 import pytest
 from lakehouse_server import SERVICES, Server
+from raw_http import RawClient
 
 
 def quote(key):
@@ -86,6 +89,53 @@ def test_what_is_put_is_got(store):
     assert got.headers["accept-ranges"] == "bytes"
     with open(os.path.join(store.root, "a", "b.bin"), "rb") as file:
         assert file.read() == body
+
+
+def put_bytes(key, body):
+    head = f"PUT /v1/storage/put/{key} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+# Around what is read at once of a header, the least that is read of a body alone, one read, a piece
+# for the store, and two of them.
+LENGTHS = (0, 1, 2000, 2048, 4095, 4096, 6200, 65535, 65536, 70000, 262143, 262144, 327681, 600001)
+
+
+@pytest.mark.parametrize("cut", ["whole", "behind the header", "in three"])
+def test_bodies_of_one_connection_arrive_whole_however_they_are_cut(store, cut):
+    bodies = {f"cut/{length}": random.Random(length).randbytes(length) for length in LENGTHS}
+    client = RawClient(store.server.port)
+    for key, body in bodies.items():
+        request = put_bytes(key, body)
+        head = len(request) - len(body)
+        ends = {"whole": [], "behind the header": [head], "in three": [head + len(body) // 3,
+                                                                      head + 2 * len(body) // 3]}
+        for first, end in itertools.pairwise([0, *ends[cut], len(request)]):
+            client.send(request[first:end])
+            time.sleep(0.005)  # so that the server reads what has come
+        assert client.answer().json["size"] == len(body)
+    client.close()
+    assert all(store.get(key).body == body for key, body in bodies.items())
+
+
+@pytest.mark.parametrize("pause", [0, 0.01])
+def test_what_is_sent_behind_a_body_is_no_part_of_it(store, pause):
+    """While a body is read to where it is written from, the next request is in the socket, too."""
+    bodies = {f"pipe/{length}": random.Random(length).randbytes(length) for length in LENGTHS}
+    requests = b"".join(put_bytes(key, body) for key, body in bodies.items())
+    client = RawClient(store.server.port)
+    at = 0
+    for step in itertools.cycle((70001, 65536, 4097, 300000)):
+        client.exchange(requests[at : at + step])
+        at += step
+        time.sleep(pause)
+        if at >= len(requests):
+            break
+    for key, body in bodies.items():
+        answer = client.answer()
+        assert (answer.status, answer.json["key"], answer.json["size"]) == (200, key, len(body))
+    client.close()
+    assert all(store.get(key).body == body for key, body in bodies.items())
 
 
 def test_a_key_that_is_not_there(store):
