@@ -65,9 +65,13 @@ void lh__write_pipe_drop(struct lh__conn *conn)
 
 static void lh__write_pipe_failed(struct lh__conn *conn, int rc)
 {
+    char name[LH_PIPE_FILE_NAME_BYTES];
+
     if (rc == -ESTALE) {
+        lh_pipe_file_name(&conn->pipe, name);
         lh_log_line(conn->server->options.log, LH_LOG_WARN,
-                    "a file was changed by another program while it was sent");
+                    "a file was changed by another program while it was sent",
+                    LH_LOG_TEXT("file", name));
     }
     conn->broken = conn->cut = true; /* what has come of the body must not look whole */
 }

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -113,4 +114,12 @@ int64_t lh_pipe_read(struct lh_pipe *pipe, void *bytes, size_t len)
         return n == 0 ? -EPIPE : -errno;
     have_left(pipe, (size_t)n);
     return n;
+}
+
+void lh_pipe_file_name(const struct lh_pipe *pipe, char name[LH_PIPE_FILE_NAME_BYTES])
+{
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", pipe->file);
+    ssize_t len = pipe->len > 0 ? readlink(link, name, LH_PIPE_FILE_NAME_BYTES - 1) : 0;
+    name[len > 0 ? len : 0] = '\0';
 }

@@ -41,4 +41,8 @@ int lh_pipe_send(struct lh_pipe *pipe, int socket);
 /* The other way out: copies the next bytes, up to `len`, into memory. Gives how many, or -errno. */
 int64_t lh_pipe_read(struct lh_pipe *pipe, void *bytes, size_t len);
 
+/* For logs: the path of the file whose bytes stand in it. */
+#define LH_PIPE_FILE_NAME_BYTES 256u
+void lh_pipe_file_name(const struct lh_pipe *pipe, char name[LH_PIPE_FILE_NAME_BYTES]);
+
 #endif

@@ -251,7 +251,9 @@ def test_a_file_that_another_program_changes_ends_the_connection(store, change, 
         client.answer()
     client.close()
     wait_until(lambda: is_at_rest(store))
-    assert "changed by another program" in store.server.log_text()
+    warnings = [event for event in store.server.events() if event["level"] == "warn"]
+    assert any("changed by another program" in event["event"] and event["file"] == path
+               for event in warnings), warnings
 
 
 def test_an_object_that_is_replaced_or_deleted_is_read_to_its_end(store):

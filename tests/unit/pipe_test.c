@@ -137,6 +137,7 @@ static void a_socket_that_is_full_keeps_the_rest_in_the_pipe(void **state)
 
 static void a_file_that_changes_is_not_sent_on(void **state)
 {
+    char name[LH_PIPE_FILE_NAME_BYTES];
     struct world *world = *state;
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(lh_pipe_fill(&world->pipe, world->file, 0, 10000), 0);
@@ -146,6 +147,8 @@ static void a_file_that_changes_is_not_sent_on(void **state)
             assert_int_equal(ftruncate(world->file, FILE_BYTES + 1), 0);
         else
             assert_int_equal(futimens(world->file, (struct timespec[2]){{1, 0}, {1, 0}}), 0);
+        lh_pipe_file_name(&world->pipe, name);
+        assert_memory_equal(name, "/tmp/lh-pipe-", 13);
         assert_int_equal(lh_pipe_send(&world->pipe, world->sockets[0]), -ESTALE);
         assert_int_equal(lh_pipe_read(&world->pipe, world->got, 1), -ESTALE);
         assert_int_equal(recv(world->sockets[1], world->got, 1, 0), -1);
