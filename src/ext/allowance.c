@@ -5,52 +5,45 @@
 #include "ext/allowance.h"
 
 #include "base/metrics.h"
-#include <malloc.h>
 
 #define LITTLE_BYTES  (64u << 10) /* in one call */
 #define LARGE_BYTES   (1u << 20)
 #define RESERVE_BYTES (16u << 20) /* of little ones, past the end */
 
-struct allowance {
-    int64_t taken;
-    uint64_t mapped;
-    int64_t max; /* 0: none */
-    const struct lh_counter *is_over;
-};
-
-static struct allowance *mine(void)
+struct lh_allowance *lh_allowance_mine(void)
 {
-    static _Thread_local struct allowance allowance;
+    static _Thread_local struct lh_allowance allowance;
     return &allowance;
 }
 
 void lh_allowance_begin(uint64_t bytes_max, const struct lh_counter *is_over)
 {
-    struct allowance *allowance = mine();
-    allowance->taken = 0;
+    struct lh_allowance *allowance = lh_allowance_mine();
+    allowance->taken = allowance->made = 0;
     allowance->max = (int64_t)bytes_max;
     allowance->is_over = is_over;
 }
 
-static bool is_refused(const struct allowance *allowance, size_t bytes)
+static bool is_refused(const struct lh_allowance *allowance, size_t bytes)
 {
     return bytes >= LARGE_BYTES && allowance->is_over != NULL &&
            lh_counter_get(allowance->is_over) != 0;
 }
 
-static bool take(struct allowance *allowance, size_t bytes)
+bool lh_allowance_take(struct lh_allowance *allowance, size_t bytes)
 {
     int64_t max = allowance->max + (bytes < LITTLE_BYTES ? RESERVE_BYTES : 0);
     if (bytes > INT64_MAX / 2 || allowance->taken + (int64_t)bytes > max ||
         is_refused(allowance, bytes))
         return false;
     allowance->taken += (int64_t)bytes;
+    allowance->made += (int64_t)bytes;
     return true;
 }
 
 bool lh_allowance_map(size_t bytes)
 {
-    struct allowance *allowance = mine();
+    struct lh_allowance *allowance = lh_allowance_mine();
     if (allowance->max != 0 &&
         (bytes > (uint64_t)allowance->max || allowance->mapped + bytes > (uint64_t)allowance->max ||
          is_refused(allowance, bytes)))
@@ -61,18 +54,10 @@ bool lh_allowance_map(size_t bytes)
 
 uint64_t lh_allowance_mapped(void)
 {
-    return mine()->mapped;
+    return lh_allowance_mine()->mapped;
 }
 
-bool lh_allowance_take_block(void *memory)
+uint64_t lh_allowance_made(void)
 {
-    struct allowance *allowance = mine();
-    return allowance->max == 0 || take(allowance, malloc_usable_size(memory));
-}
-
-void lh_allowance_give_block(void *memory)
-{
-    struct allowance *allowance = mine();
-    if (allowance->max != 0)
-        allowance->taken -= (int64_t)malloc_usable_size(memory);
+    return (uint64_t)lh_allowance_mine()->made;
 }

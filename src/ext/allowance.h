@@ -20,6 +20,17 @@ extern "C" {
 
 struct lh_counter;
 
+struct lh_allowance {
+    int64_t max;   /* 0: it takes what it likes */
+    int64_t taken; /* in blocks, since it began */
+    int64_t made;  /* of those, by malloc() for it */
+    uint64_t mapped;
+    const struct lh_counter *is_over;
+};
+
+/* The calling thread's. */
+struct lh_allowance *lh_allowance_mine(void);
+
 /* The calling thread may take `bytes_max` from now on, and nothing large any more once `is_over` is
  * not 0: what it does then is of no use. It outlives the allowance. 0 and NULL: what it likes. */
 void lh_allowance_begin(uint64_t bytes_max, const struct lh_counter *is_over);
@@ -27,11 +38,12 @@ void lh_allowance_begin(uint64_t bytes_max, const struct lh_counter *is_over);
 /* False: it would be more pages than `bytes_max`, and nothing is counted. */
 bool lh_allowance_map(size_t bytes);
 uint64_t lh_allowance_mapped(void);
+/* What malloc() has made for the calling thread since it began, whatever of it was given back. */
+uint64_t lh_allowance_made(void);
 
-/* Memory that malloc() has made. False: too much, and nothing is counted. A little is given even
- * then: an error has to be told. */
-bool lh_allowance_take_block(void *memory);
-void lh_allowance_give_block(void *memory);
+/* Memory that malloc() has made, a block of so many bytes. False: too much, and nothing is counted.
+ * A little is given even then: an error has to be told. */
+bool lh_allowance_take(struct lh_allowance *allowance, size_t bytes);
 
 #ifdef __cplusplus
 }
