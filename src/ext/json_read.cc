@@ -202,8 +202,13 @@ extern "C" bool lh_json_is_array(struct lh_json value)
 
 extern "C" uint32_t lh_json_count(struct lh_json array)
 {
+    simdjson::dom::array elements;
     uint32_t count = 0;
     struct lh_json value;
+    if (unpack(array).get_array().get(elements) == simdjson::SUCCESS &&
+        elements.size() < 0xFFFFFF) {
+        return static_cast<uint32_t>(elements.size()); // the tape has it, up to there
+    }
     for (struct lh_json_iter iter = lh_json_elements(array); lh_json_next(&iter, &value);) {
         count++;
     }

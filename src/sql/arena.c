@@ -12,6 +12,7 @@
 #include "sql/arena.h"
 
 #include "ext/allowance.h"
+#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -132,12 +133,17 @@ static void purge_arena(unsigned arena)
 void lh__sql_arena_begin(uint64_t bytes_max, const struct lh_counter *is_over)
 {
     unsigned arena;
-    if (duckdb_je_mallctl == NULL)
+    uint64_t mapped = lh_allowance_mapped(); /* an arena has something from the start on */
+    if (duckdb_je_mallctl == NULL || (mapped > 0 && mapped <= MUCH_BYTES))
         (void)0;
     else if (!find_arena(&arena))
         make_arena();
-    else if (lh_allowance_mapped() > MUCH_BYTES)
+    else if (mapped > MUCH_BYTES)
         purge_arena(arena);
+    /* Blocks are kept for the next statement (ext/new.cc), and one is enough to hold all that is
+     * below it in malloc's heap. */
+    if (lh_allowance_made() > MUCH_BYTES)
+        (void)malloc_trim(0);
     lh_allowance_begin(bytes_max, is_over);
 }
 
