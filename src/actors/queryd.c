@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uuid/uuid.h>
 
 #define IMPORT_NS_MAX (24ull * 3600 * 1000000000) /* or what its body says; it can be cancelled */
 
@@ -304,13 +303,11 @@ static struct lh_query *find(const struct lh_queryd *queryd, struct lh_str id)
 }
 
 /* The id that the client has chosen, by X-Query-Id, or a new one. False: it was answered. */
-static bool choose_id(const struct lh_queryd *queryd, struct lh_http_call *call, char id[37])
+static bool choose_id(struct lh_queryd *queryd, struct lh_http_call *call, char id[37])
 {
     struct lh_str chosen = lh_http_call_header(call, "x-query-id");
-    uuid_t uuid;
     if (chosen.len == 0) {
-        uuid_generate(uuid);
-        uuid_unparse_lower(uuid, id);
+        lh_query_ids_next(&queryd->ids, id);
         return true;
     }
     if (!id_is_valid(chosen)) {

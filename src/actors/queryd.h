@@ -2,6 +2,7 @@
 #ifndef LH_ACTORS_QUERYD_H
 #define LH_ACTORS_QUERYD_H
 
+#include "actors/query_ids.h"
 #include "actors/query_worker.h"
 #include "actors/work_folder.h"
 #include "base/config.h"
@@ -18,7 +19,8 @@ struct lh_queryd {
     uint64_t timeout_ms;
     uint64_t rows_max;
     uint64_t bytes_max;
-    struct lh_query *queries;    /* all: running, waiting, being sent */
+    struct lh_query *queries; /* all: running, waiting, being sent */
+    struct lh_query_ids ids;
     struct lh_msg_queue waiting; /* for a worker */
     uint64_t refused;
     uint64_t cancelled;
