@@ -100,6 +100,7 @@ def test_limits(server):
 
 def test_cancel(server):
     answers = []
+    wait_until(lambda: server.metric("lakehouse_sql_running") == 0)  # what others have ended
 
     def run():
         with server.client(timeout=60) as client:
