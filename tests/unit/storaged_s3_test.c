@@ -522,6 +522,27 @@ static void many_uploads_share_the_room(void **state)
     ask_no_more(asker);
 }
 
+/* Whoever has a file sends its bytes instead. */
+static void a_file_becomes_no_object(void **state)
+{
+    struct asker *asker = ask();
+    struct lh_transfer *transfer = make(asker, LH_TRANSFER_PUT, "linked");
+    transfer->linked = "/proc/self/exe";
+    transfer->length = 1;
+    transfer->is_last = true;
+    send(asker, transfer);
+    transfer = receive(asker);
+    assert_true(transfer->is_over);
+    assert_int_equal(transfer->error.status, LH_INVALID_ARGUMENT);
+    lh_transfer_destroy(transfer);
+    transfer = make(asker, LH_TRANSFER_GET, "linked");
+    send(asker, transfer);
+    transfer = receive(asker);
+    assert_int_equal(transfer->error.status, LH_KEY_NOT_FOUND);
+    lh_transfer_destroy(transfer);
+    ask_no_more(asker);
+}
+
 static void what_is_wrong_is_named(void **state)
 {
     static const struct {
@@ -559,6 +580,7 @@ int main(void)
         cmocka_unit_test(lists_are_in_byte_order_and_go_on_behind_the_cursor),
         cmocka_unit_test(a_reader_that_stops_is_closed),
         cmocka_unit_test(many_uploads_share_the_room),
+        cmocka_unit_test(a_file_becomes_no_object),
         cmocka_unit_test(what_is_wrong_is_named),
     };
     if (!s3_server_start(&swift)) {
