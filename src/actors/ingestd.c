@@ -16,10 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND_NS  1000000000ull
-#define KEPT_NS    (3600 * SECOND_NS) /* what became of an ingest can be asked for so long */
-#define KEPT_COUNT 256u               /* and of so many */
-#define SETTLED_MS 15000u /* a registration whose answer was lost is over, or was none */
+#define SECOND_NS    1000000000ull
+#define KEPT_NS      (3600 * SECOND_NS) /* what became of an ingest can be asked for so long */
+#define KEPT_COUNT   256u               /* and of so many */
+#define GATHER_BYTES (64u << 10) /* past a piece, so that the last read into it is no short one */
+#define SETTLED_MS   15000u      /* a registration whose answer was lost is over, or was none */
 
 static bool is_over(const struct lh_ingest_job *job)
 {
@@ -223,6 +224,22 @@ static void back_from_spool(struct lh_ingestd *ingestd, struct lh_ingest_job *jo
     }
 }
 
+/* Room for a piece, and for what may come with its last bytes. */
+static bool reserve_gathered(struct lh_ingest_job *job)
+{
+    return job->gathered.cap > 0 ||
+           lh_buf_reserve(&job->gathered, LH_INGEST_PIECE_BYTES + GATHER_BYTES) == LH_OK;
+}
+
+static char *on_room(void *arg, size_t *room)
+{
+    struct lh_ingest_job *job = arg;
+    if (job->ending.status != LH_OK || !reserve_gathered(job))
+        return NULL;
+    *room = job->gathered.cap - job->gathered.len;
+    return job->gathered.ptr + job->gathered.len;
+}
+
 static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
 {
     struct lh_ingest_job *job = arg;
@@ -237,9 +254,10 @@ static void on_data(struct lh_http_call *call, void *arg, struct lh_str piece)
         lh_http_answer_error(call, &job->ending);
         return;
     }
-    if (job->gathered.cap == 0) /* so that it does not grow */
-        (void)!lh_buf_reserve(&job->gathered, LH_INGEST_PIECE_BYTES + piece.len);
-    lh_buf_append_str(&job->gathered, piece);
+    if (reserve_gathered(job) && piece.ptr == job->gathered.ptr + job->gathered.len)
+        job->gathered.len += piece.len; /* it was read to there */
+    else
+        lh_buf_append_str(&job->gathered, piece);
     if (lh_buf_failed(&job->gathered)) {
         lh__ingestd_end(job, LH_OUT_OF_MEMORY, "not enough memory for the upload");
         return;
@@ -357,9 +375,11 @@ void lh_handle_ingest(struct lh_http_call *call, void *context)
     job->ticket = lh_http_call_ticket(call);
     job->number = ingestd->next_number++;
     lh__ingestd_add(ingestd, job);
-    lh_http_call_stream(call,
-                        &(struct lh_http_stream){
-                            .on_data = on_data, .on_end = on_end, .on_gone = on_gone, .arg = job});
+    lh_http_call_stream(call, &(struct lh_http_stream){.on_data = on_data,
+                                                       .on_room = on_room,
+                                                       .on_end = on_end,
+                                                       .on_gone = on_gone,
+                                                       .arg = job});
 }
 
 /* ---- what became of it ---- */
