@@ -503,7 +503,8 @@ def test_clocks_and_regions_are_named(proxy, behind):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
-                                  b"<Error><Code>" + b"x" * 100_000, b"\x00\xff" * 1000])
+                                  b"<Error><Code>" + b"x" * 100_000, b"\x00\xff" * 1000],
+                         ids=["nothing", "a page", "entities", "a long code", "binary"])
 def test_answers_that_are_not_from_s3(proxy, behind, body):
     for status in (200, 403):
         proxy.add("GET /lake\\?", answer=(status, body, {}))
