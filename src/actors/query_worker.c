@@ -12,6 +12,8 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +240,10 @@ static void handle(struct lh_query_worker *worker, struct lh_query *query)
 static void run_actor(void *self)
 {
     struct lh_query_worker *worker = self;
+    const struct sched_param none = {0};
     struct lh_msg *msg;
+    /* When it is woken, whoever has the core, the loop or a shard, ends what it does first. */
+    (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
     while (lh_actor_wait(&worker->actor)) {
         while ((msg = lh_actor_next(&worker->actor)) != NULL) {
             if (msg->type == LH_MSG_QUERY_PIECE)
