@@ -216,9 +216,7 @@ static enum lh_status look_at_scan(const struct lh_ingest *ingest, struct lh_err
                             place.byte, place.text);
     if (scan->long_at != LH_TEXT_NOWHERE &&
         lh_text_place_of(ingest->source->path, scan->long_at, &place))
-        return lh_error_set(error, LH_INVALID_DATA,
-                            "line %" PRIu64 ": longer than %u bytes: \"%.40s\"", place.line,
-                            LH_INGEST_LINE_BYTES_MAX, place.text);
+        return lh__ingest_tell_long_line(&place, error);
     return LH_OK;
 }
 

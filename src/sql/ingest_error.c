@@ -146,6 +146,12 @@ enum lh_status lh__ingest_tell_open_quote(const struct lh_text_place *place, str
                         place->line, place->byte, place->text);
 }
 
+enum lh_status lh__ingest_tell_long_line(const struct lh_text_place *place, struct lh_error *error)
+{
+    return lh_error_set(error, LH_INVALID_DATA, "line %" PRIu64 ": longer than %u bytes: \"%.40s\"",
+                        place->line, LH_INGEST_LINE_BYTES_MAX, place->text);
+}
+
 static enum lh_status tell_fault(const struct lh_ingest *ingest, const struct fault *fault,
                                  struct lh_error *error)
 {

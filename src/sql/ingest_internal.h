@@ -57,6 +57,9 @@ LH_MUST_USE enum lh_status lh__ingest_find_open_quote(const struct lh_ingest *in
 enum lh_status lh__ingest_tell_open_quote(const struct lh_text_place *place,
                                           struct lh_error *error);
 
+/* Of a line that is too long. Returns LH_INVALID_DATA. */
+enum lh_status lh__ingest_tell_long_line(const struct lh_text_place *place, struct lh_error *error);
+
 /* Who wants the text of a file. */
 struct lh__ingest_taker {
     LH_MUST_USE enum lh_status (*take)(struct lh__ingest_taker *taker, struct lh_str text,
@@ -69,8 +72,8 @@ LH_MUST_USE enum lh_status lh__ingest_read_text(const struct lh_ingest *ingest,
                                                 struct lh__ingest_taker *taker,
                                                 struct lh_error *error);
 
-/* Whether a compressed file is all there and not too large, and JSON not too deep. LH_INVALID_DATA,
- * LH_BODY_TOO_LARGE. */
+/* Whether a compressed file is all there, it and its lines of CSV are not too large, and JSON is
+ * not too deep. LH_INVALID_DATA, LH_BODY_TOO_LARGE. */
 LH_MUST_USE enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest,
                                                   struct lh_error *error);
 

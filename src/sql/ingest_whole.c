@@ -2,8 +2,10 @@
  *
  * DuckDB takes a compressed file that was cut off for its end, goes on with one that holds a
  * thousand times its size, and calls itself for each level of a JSON text: a deep one leaves the
- * stack, and the process with it. So what is compressed is read once before: to its end, whose
- * checksums must be right, and no further than the limit; and of JSON the levels are counted. */
+ * stack, and the process with it. A line of CSV that is longer than what it reads at once it may
+ * leave out without a word. So what is compressed is read once before: to its end, whose checksums
+ * must be right, and no further than the limit; its lines are measured, as those of other files are
+ * while they arrive; and of JSON the levels are counted. */
 #include "sql/ingest_internal.h"
 
 #include "base/limits.h"
@@ -13,6 +15,7 @@ struct check {
     struct lh__ingest_taker taker; /* comes first */
     const struct lh_ingest *ingest;
     uint64_t bytes; /* of the text so far */
+    struct lh_text_scan scan;
     uint64_t line;
     enum { TEXT_BEGINS, TEXT_IS_JSON, TEXT_IS_OTHER } text;
     uint32_t depth; /* of JSON, and where in it: */
@@ -67,6 +70,8 @@ static enum lh_status take(struct lh__ingest_taker *taker, struct lh_str text,
                             "the file holds more than %" PRIu64 " bytes "
                             "(ingestd.max_decompressed_bytes)",
                             bytes_max);
+    if (!is_plain)
+        lh_text_scan_add(&check->scan, text);
     if (check->text == TEXT_BEGINS)
         look_at_beginning(check, text);
     if (check->text == TEXT_IS_JSON && is_too_deep(check, text))
@@ -76,8 +81,42 @@ static enum lh_status take(struct lh__ingest_taker *taker, struct lh_str text,
     return LH_OK;
 }
 
+/* ---- a line that is too long ---- */
+
+struct locating {
+    struct lh__ingest_taker taker; /* comes first */
+    uint64_t before;               /* bytes of text to the line */
+    size_t len;                    /* of what is shown of it */
+    struct lh_text_place place;
+};
+
+static enum lh_status take_line(struct lh__ingest_taker *taker, struct lh_str text,
+                                struct lh_error *error)
+{
+    struct locating *locating = (struct locating *)taker;
+    size_t at = 0;
+    (void)error;
+    for (; at < text.len && locating->before > 0; at++, locating->before--)
+        locating->place.line += text.ptr[at] == '\n';
+    for (; at < text.len && locating->len < LH_TEXT_SHOWN_BYTES; at++)
+        locating->place.text[locating->len++] = text.ptr[at] != '\0' ? text.ptr[at] : '?';
+    return LH_OK;
+}
+
+static enum lh_status tell_long_line(const struct lh_ingest *ingest, uint64_t offset,
+                                     struct lh_error *error)
+{
+    struct locating locating = {.taker.take = take_line, .before = offset, .place.line = 1};
+    enum lh_status status = lh__ingest_read_text(ingest, &locating.taker, error);
+    return status == LH_OK ? lh__ingest_tell_long_line(&locating.place, error) : status;
+}
+
 enum lh_status lh__ingest_check_whole(const struct lh_ingest *ingest, struct lh_error *error)
 {
-    struct check check = {.taker.take = take, .ingest = ingest, .line = 1};
-    return lh__ingest_read_text(ingest, &check.taker, error);
+    struct check check = {
+        .taker.take = take, .ingest = ingest, .scan = LH_TEXT_SCAN_EMPTY, .line = 1};
+    enum lh_status status = lh__ingest_read_text(ingest, &check.taker, error);
+    if (status == LH_OK && check.text == TEXT_IS_OTHER && check.scan.long_at != LH_TEXT_NOWHERE)
+        status = tell_long_line(ingest, check.scan.long_at, error);
+    return status;
 }

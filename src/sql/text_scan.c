@@ -1,7 +1,7 @@
 /* Bytes of texts. Any thread; no DuckDB.
  *
- * A scan looks for the first and the last newline of a piece only: a line inside a piece is shorter
- * than a piece, and pieces are shorter than the longest line that is allowed. */
+ * A scan looks for the first and the last line end of a piece only: a line inside a piece is
+ * shorter than a piece, and pieces are shorter than the longest line that is allowed. */
 #include "sql/text_scan.h"
 
 #include "base/limits.h"
@@ -14,13 +14,15 @@
 static void look_for_long_line(struct lh_text_scan *scan, struct lh_str piece)
 {
     const char *first = memchr(piece.ptr, '\n', piece.len);
+    if (first == NULL) /* lines may end in CR alone */
+        first = memchr(piece.ptr, '\r', piece.len);
     size_t ends = first != NULL ? (size_t)(first - piece.ptr) : piece.len;
     if (scan->long_at == LH_TEXT_NOWHERE &&
         scan->bytes + ends - scan->line_start > LH_INGEST_LINE_BYTES_MAX)
         scan->long_at = scan->line_start;
     if (first == NULL)
         return;
-    const char *last = memrchr(piece.ptr, '\n', piece.len);
+    const char *last = memrchr(piece.ptr, *first, piece.len);
     scan->line_start = scan->bytes + (uint64_t)(last - piece.ptr) + 1;
 }
 

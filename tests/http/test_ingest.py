@@ -358,6 +358,20 @@ def test_bad_lines_are_put_aside(ingest):
     assert ingest.manifest("aside__rejected").json["version"] == 1
 
 
+@pytest.mark.parametrize("on_error", ["fail", "quarantine"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd_by_library], ids=["plain", "gzip", "zstd"])
+def test_a_line_that_is_too_long(ingest, pack, on_error):
+    """Longer than what DuckDB reads at once, it must not be left out."""
+    name = "long_line"
+    for rows in (30_000, 0):
+        lines = b"id,note\n" + b"1,a\n" * 30_000
+        body = lines + b"2," + b"x" * (9 << 20) + b"\n" + b"3,b\n" * rows
+        answer = ingest.post(pack(body), name=name, on_error=on_error)
+        assert (answer.status, answer.code) == (400, "invalid_data"), answer
+        assert answer.message == f'line 30002: longer than 2097152 bytes: "2,{"x" * 38}"'
+        ingest.expect_nothing_of(name)
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd_by_library], ids=["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("header", [b"a,b\n", b""])
 def test_a_quote_to_the_end(ingest, header, pack):

@@ -394,6 +394,12 @@ static void long_lines_are_refused(void **state)
     memcpy(bytes.ptr + 8, "3,", 2);
     assert_int_equal(ingest(fixture, lh_buf_str(&bytes), PLAIN, false), LH_OK);
     assert_int_equal(fixture->result.rows, 2);
+    bytes.len = 0;
+    lh_buf_append_str(&bytes, LH_STR("a,b\r"));
+    for (unsigned i = 0; i < 900000; i++) /* more than one may have, in lines that end in CR */
+        lh_buf_append_str(&bytes, LH_STR("1,2\r"));
+    assert_int_equal(ingest(fixture, lh_buf_str(&bytes), PLAIN, false), LH_OK);
+    assert_int_equal(fixture->result.rows, 900000);
     lh_buf_deinit(&bytes);
 }
 
