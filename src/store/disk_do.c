@@ -27,11 +27,13 @@ static int lh__disk_do_write(struct lh_disk_op *op)
 }
 
 /* fallocate takes what room there is before it finds that there is not enough: whoever writes at
- * that moment would find none. So it is not tried with more than is free. */
+ * that moment would find none. So it is not tried with more than is free, where that is known: a
+ * tmpfs without a limit, and many a FUSE, say that they have no blocks at all. */
 static int lh__disk_do_allocate(const struct lh_disk_op *op)
 {
     struct statvfs disk;
-    if (fstatvfs(op->file, &disk) == 0 && op->len / disk.f_frsize > disk.f_bavail)
+    if (fstatvfs(op->file, &disk) == 0 && disk.f_blocks > 0 &&
+        op->len / disk.f_frsize > disk.f_bavail)
         return -ENOSPC;
     if (fallocate(op->file, 0, (off_t)op->offset, (off_t)op->len) == 0)
         return 0;

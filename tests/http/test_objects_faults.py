@@ -112,6 +112,23 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
         unmount(folder)
 
 
+def test_a_disk_that_does_not_count_its_blocks_is_not_full(tmp_path):
+    """A tmpfs without a limit has no blocks at all, if one asks."""
+    folder = tmp_path / "uncounted"
+    folder.mkdir()
+    mount(folder, "size=0")
+    try:
+        assert os.statvfs(folder).f_blocks == 0
+        with Store(folder / "root", f"vectord.data_dir={folder}/data") as store:
+            assert store.put("k", b"x" * (3 * MIB)).status == 200
+            assert store.get("k").body == b"x" * (3 * MIB)
+            index = store.client.create("i", 256)
+            vectors = [{"id": str(i), "vector": [i + 1.0] * 256} for i in range(64)]
+            assert index.add(vectors)["added"] == 64
+    finally:
+        unmount(folder)
+
+
 def test_no_room_for_another_file_is_told_and_leaves_nothing(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
