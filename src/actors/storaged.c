@@ -87,6 +87,8 @@ static void put_done(struct lh_object_put *put)
     }
     if (put->error.status == LH_OK && !transfer->is_abort) {
         lh_counter_add(&storaged->metrics.puts, 1);
+        if (transfer->linked != NULL) /* pieces were counted as they came */
+            lh_counter_add(&storaged->metrics.bytes_in, transfer->length);
         transfer->info = put->info;
     }
     end(storaged, transfer, &put->error);
@@ -103,8 +105,6 @@ static void begin_put(struct state *state)
                                         .done = put_done,
                                         .arg = state};
     memcpy(state->put.linked_hash, transfer->linked_hash, sizeof transfer->linked_hash);
-    if (transfer->linked != NULL)
-        lh_counter_add(&state->storaged->metrics.bytes_in, transfer->length);
 }
 
 static void put(struct state *state)

@@ -708,6 +708,25 @@ def test_a_full_disk(tmp_path):
         unmount(spool)
 
 
+def test_what_no_link_may_become_is_copied_and_counted_once(tmp_path):
+    """A spool on another file system than the objects."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    mount(spool, "size=12m")
+    try:
+        with Ingest(tmp_path) as ingest:
+            before = ingest.server.metric("lakehouse_objects_put_bytes_total")
+            ingest.take(big_csv(20_000), name="copied")
+            with Client(ingest.port) as client:
+                sizes = {entry["Key"]: entry["Size"]
+                         for entry in client.get("/v1/storage/list").json["objects"]}
+            assert len(sizes) == 2  # the dataset's file and its manifest
+            taken = ingest.server.metric("lakehouse_objects_put_bytes_total") - before
+            assert taken == sum(sizes.values())
+    finally:
+        unmount(spool)
+
+
 def test_without_a_store(tmp_path):
     with Server() as server, server.client() as client:
         for method, path in (("POST", "/v1/ingest?name=x"), ("GET", "/v1/ingest/x"),
