@@ -108,7 +108,7 @@ static void lh__conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     struct lh__conn *conn = handle->data;
     const struct lh_http_call *call = conn->call;
-    bool is_head = call == NULL || call->state == LH__CALL_HEAD;
+    bool is_head = call == NULL ? !conn->lingering : call->state == LH__CALL_HEAD;
     size_t room = is_head && conn->has_rooms ? LH__READ_HEAD_BYTES : LH__READ_BYTES;
 
     *buf = uv_buf_init(conn->server->read_buffer, (unsigned)room);
