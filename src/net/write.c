@@ -123,6 +123,9 @@ void lh__write_wire(struct lh__conn *conn, struct lh_str head, struct lh_buf *bo
         return;
     }
     lh__write_pipe_out(conn);
+    if (conn->broken) { /* nothing may come in the place of what stood there */
+        return;
+    }
     if (lh__write_queued(conn) == 0) {
         size_t none = 0;
         uv_buf_t bufs[3];
