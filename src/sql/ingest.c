@@ -410,7 +410,8 @@ enum lh_status lh_ingest_run(struct lh_ingest *ingest, const struct lh_ingest_so
     ingest->source = source;
     ingest->format = source->format;
     ingest->compression = source->compression;
-    ingest->quote = '\0';
+    ingest->delim = '\0'; /* not found out yet */
+    ingest->quote = source->dialect.quote != NULL ? *source->dialect.quote : '"';
     ingest->has_open_quote = false;
     lh_counter_set(&ingest->rows, 0);
     enum lh_status status = look(ingest, error);

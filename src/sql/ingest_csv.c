@@ -243,7 +243,7 @@ static enum lh_status select_lines(struct lh_ingest *ingest, unsigned limit, duc
     /* No text has this delimiter; a line that does is passed over. */
     lh_buf_printf(&text,
                   ", auto_detect=false, columns={'line': 'VARCHAR'}, delim='\x01', quote='', "
-                  "escape='', header=false, ignore_errors=true) LIMIT %u",
+                  "escape='', header=false, ignore_errors=true, strict_mode=false) LIMIT %u",
                   limit);
     enum lh_status status = lh__ingest_query(ingest, &text, result, error);
     lh_buf_deinit(&text);

@@ -247,8 +247,11 @@ static enum lh_status tell(const struct lh_ingest *ingest, struct lh_str kind,
     if (read_fault(message, &fault))
         return tell_fault(ingest, &fault, error);
     if (find(message, "rror when sniffing") != NULL)
-        return lh_error_set(error, LH_INVALID_DATA,
-                            "line 1: no dialect of CSV fits: say delim, quote, escape or header");
+        return tell_not_csv(ingest, error)
+                   ? LH_INVALID_DATA
+                   : lh_error_set(
+                         error, LH_INVALID_DATA,
+                         "line 1: no dialect of CSV fits: say delim, quote, escape or header");
     if (ingest->format == LH_INGEST_JSON || ingest->format == LH_INGEST_NDJSON)
         return tell_json(ingest, message, error);
     const char *end = memchr(message.ptr, '\n', message.len);

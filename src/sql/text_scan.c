@@ -169,7 +169,7 @@ static enum csv_at next_at(enum csv_at at, char c, char delim, char quote)
         return c == quote ? BEHIND_QUOTE : IN_QUOTES;
     if (c == delim || c == '\n')
         return AT_START;
-    if (quote != '\0' && c == quote && at != IN_PLAIN)
+    if (quote != '\0' && c == quote && (at != IN_PLAIN || delim == '\0'))
         return IN_QUOTES; /* a value's first, or a doubled one */
     return IN_PLAIN;
 }
@@ -188,7 +188,7 @@ uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const ch
         for (size_t i = 0; i < reader.len && found == LH_TEXT_NOWHERE; i++) {
             char c = reader.block[i];
             enum csv_at next = next_at(at, c, delim, quote);
-            if (at == BEHIND_QUOTE && next == IN_PLAIN && c != '\r') {
+            if (delim != '\0' && at == BEHIND_QUOTE && next == IN_PLAIN && c != '\r') {
                 *what = "text behind a closing quote";
                 found = reader.offset + i;
             } else if (c == '\n' && at != IN_QUOTES) {

@@ -45,7 +45,8 @@ uint64_t lh_text_line_of_record(const char *path, uint64_t record, char quote);
 bool lh_text_place_of_object(const char *path, uint64_t record, struct lh_text_place *place);
 
 /* Where CSV is first not as RFC 4180 has it: text behind a closing quote, or a line that ends in
- * another way than the first. `what` says which. LH_TEXT_NOWHERE: all of it is. */
+ * another way than the first. `what` says which. LH_TEXT_NOWHERE: all of it is. `delim` 0: it is
+ * not known, and lines are looked at alone. */
 uint64_t lh_text_find_not_csv(const char *path, char delim, char quote, const char **what);
 
 /* Where the first byte is that is not part of well-formed UTF-8; LH_TEXT_NOWHERE: all are. */

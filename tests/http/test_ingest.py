@@ -419,6 +419,29 @@ def csv_with_bad_lines(end, rows, seed):
     return end.join([*body, b""]), bad
 
 
+@pytest.mark.parametrize("pack", [None, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("first", [1, 60_000], ids=["sampled", "later"])
+def test_line_feeds_in_cells_of_lines_that_end_in_crlf(ingest, first, pack, request):
+    """As spreadsheets write them."""
+    rows = [b'%d,"two\nlines"' % i if i >= first else b"%d,one" % i for i in range(first + 3)]
+    body = b"\r\n".join([b"id,note", *rows, b""])
+    name = "cells_" + request.node.callspec.id.replace("-", "_")
+    made = ingest.take(pack(body) if pack else body, name=name)
+    assert made["rows"] == len(rows)
+    with Client(ingest.port) as client:
+        answer = client.post("/v1/sql", {"sql": f"SELECT id, note FROM {name} ORDER BY id DESC",
+                                         "max_rows": 4})
+        assert answer.json["rows"] == [[first + i, "two\nlines"] for i in (2, 1, 0)] + [
+            [first - 1, "one"]]
+        body += b'x,"two\nlines"\r\n'
+        made = ingest.take(pack(body) if pack else body, name=name + "_bad", quote='"',
+                           on_error="quarantine",
+                           types=json.dumps({"id": "BIGINT", "note": "VARCHAR"}))
+        assert (made["rows"], made["rejected"]["rows"]) == (len(rows), 1)
+        answer = client.post("/v1/sql", {"sql": f"SELECT line FROM {name}_bad__rejected"})
+    assert answer.json["rows"] == [[2 + first + 3 + 3]]  # a header, and three lines of two
+
+
 @pytest.mark.parametrize("end, rows, pack", [
     (b"\n", 3000, None), (b"\r\n", 3000, None), (b"\r", 3000, None),
     (b"\n", 3000, gzip.compress), (b"\n", 3, zstd),
