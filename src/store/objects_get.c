@@ -128,17 +128,21 @@ static void have_read(struct lh__step *step, int rc)
     get->done(get);
 }
 
-void lh_object_read(struct lh_object_get *get, void *into, size_t len, uint64_t offset)
+/* Of an object that is open. */
+static void submit(struct lh_object_get *get, struct lh_disk_op op,
+                   void (*done)(struct lh__step *step, int rc))
 {
     struct lh__get *own = get->own;
-    assert(len > 0);
-    lh__object_step(&own->step,
-                    (struct lh_disk_op){.kind = LH_DISK_READ,
-                                        .file = own->find.file,
-                                        .into = into,
-                                        .len = len,
-                                        .offset = offset},
-                    have_read);
+    assert(op.len > 0);
+    op.file = own->find.file;
+    lh__object_step(&own->step, op, done);
+}
+
+void lh_object_read(struct lh_object_get *get, void *into, size_t len, uint64_t offset)
+{
+    submit(get,
+           (struct lh_disk_op){.kind = LH_DISK_READ, .into = into, .len = len, .offset = offset},
+           have_read);
 }
 
 static void have_spliced(struct lh__step *step, int rc)
@@ -158,15 +162,9 @@ bool lh_objects_splice(const struct lh_objects *objects)
 
 void lh_object_splice(struct lh_object_get *get, struct lh_pipe *pipe, size_t len, uint64_t offset)
 {
-    struct lh__get *own = get->own;
-    assert(len > 0);
-    lh__object_step(&own->step,
-                    (struct lh_disk_op){.kind = LH_DISK_SPLICE,
-                                        .file = own->find.file,
-                                        .into = pipe,
-                                        .len = len,
-                                        .offset = offset},
-                    have_spliced);
+    submit(get,
+           (struct lh_disk_op){.kind = LH_DISK_SPLICE, .into = pipe, .len = len, .offset = offset},
+           have_spliced);
 }
 
 void lh_object_close(struct lh_object_get *get)
