@@ -710,44 +710,42 @@ def test_objects_that_a_crash_has_left(tmp_path):
         assert made["key"] in ingest.keys("datasets/kept/")
 
 
-def test_a_full_disk(tmp_path):
+@pytest.fixture
+def small_spool(tmp_path):
+    """A server's folder, whose spool is a file system of its own, of 12 MiB."""
     spool = tmp_path / "spool"
     spool.mkdir()
     mount(spool, "size=12m")
-    try:
-        with Ingest(tmp_path) as ingest:
-            answer = ingest.post(big_csv(300_000), name="full")
-            assert (answer.status, answer.code) == (507, "no_space")
-            ingest.expect_nothing_of("full")
-            # It fits as it is sent, and not beside what it becomes.
-            noise = random.Random(3)
-            body = b"a\n" + b"".join(b"%x\n" % noise.getrandbits(256) for _ in range(140_000))
-            assert len(body) < 10 << 20
-            answer = ingest.post(body, name="full")
-            assert (answer.status, answer.code) == (507, "no_space")
-            ingest.expect_nothing_of("full")
-            assert ingest.take(PEOPLE, name="small")["rows"] == 2
-    finally:
-        unmount(spool)
+    yield tmp_path
+    unmount(spool)
 
 
-def test_what_no_link_may_become_is_copied_and_counted_once(tmp_path):
+def test_a_full_disk(small_spool):
+    with Ingest(small_spool) as ingest:
+        answer = ingest.post(big_csv(300_000), name="full")
+        assert (answer.status, answer.code) == (507, "no_space")
+        ingest.expect_nothing_of("full")
+        # It fits as it is sent, and not beside what it becomes.
+        noise = random.Random(3)
+        body = b"a\n" + b"".join(b"%x\n" % noise.getrandbits(256) for _ in range(140_000))
+        assert len(body) < 10 << 20
+        answer = ingest.post(body, name="full")
+        assert (answer.status, answer.code) == (507, "no_space")
+        ingest.expect_nothing_of("full")
+        assert ingest.take(PEOPLE, name="small")["rows"] == 2
+
+
+def test_what_no_link_may_become_is_copied_and_counted_once(small_spool):
     """A spool on another file system than the objects."""
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    mount(spool, "size=12m")
-    try:
-        with Ingest(tmp_path) as ingest:
-            before = ingest.server.metric("lakehouse_objects_put_bytes_total")
-            ingest.take(big_csv(20_000), name="copied")
-            with Client(ingest.port) as client:
-                sizes = {entry["Key"]: entry["Size"]
-                         for entry in client.get("/v1/storage/list").json["objects"]}
-            assert len(sizes) == 2  # the dataset's file and its manifest
-            taken = ingest.server.metric("lakehouse_objects_put_bytes_total") - before
-            assert taken == sum(sizes.values())
-    finally:
-        unmount(spool)
+    with Ingest(small_spool) as ingest:
+        before = ingest.server.metric("lakehouse_objects_put_bytes_total")
+        ingest.take(big_csv(20_000), name="copied")
+        with Client(ingest.port) as client:
+            sizes = {entry["Key"]: entry["Size"]
+                     for entry in client.get("/v1/storage/list").json["objects"]}
+        assert len(sizes) == 2  # the dataset's file and its manifest
+        taken = ingest.server.metric("lakehouse_objects_put_bytes_total") - before
+        assert taken == sum(sizes.values())
 
 
 def test_without_a_store(tmp_path):

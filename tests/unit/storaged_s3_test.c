@@ -413,6 +413,17 @@ static void an_upload_that_is_aborted_leaves_nothing(void **state)
     ask_no_more(asker);
 }
 
+/* Sends a put's last piece, which is the caller's mistake. */
+static void put_is_invalid(struct asker *asker, struct lh_transfer *transfer)
+{
+    transfer->is_last = true;
+    send(asker, transfer);
+    transfer = receive(asker);
+    assert_true(transfer->is_over);
+    assert_int_equal(transfer->error.status, LH_INVALID_ARGUMENT);
+    lh_transfer_destroy(transfer);
+}
+
 static void a_body_that_is_not_as_long_as_announced_is_refused(void **state)
 {
     struct asker *asker = ask();
@@ -420,12 +431,7 @@ static void a_body_that_is_not_as_long_as_announced_is_refused(void **state)
         struct lh_transfer *transfer = make(asker, LH_TRANSFER_PUT, "short");
         transfer->length = announced;
         lh_buf_append_str(&transfer->piece, LH_STR("12345"));
-        transfer->is_last = true;
-        send(asker, transfer);
-        transfer = receive(asker);
-        assert_true(transfer->is_over);
-        assert_int_equal(transfer->error.status, LH_INVALID_ARGUMENT);
-        lh_transfer_destroy(transfer);
+        put_is_invalid(asker, transfer);
     }
     get_fails(asker, "short", LH_KEY_NOT_FOUND);
     ask_no_more(asker);
@@ -529,12 +535,7 @@ static void a_file_becomes_no_object(void **state)
     struct lh_transfer *transfer = make(asker, LH_TRANSFER_PUT, "linked");
     transfer->linked = "/proc/self/exe";
     transfer->length = 1;
-    transfer->is_last = true;
-    send(asker, transfer);
-    transfer = receive(asker);
-    assert_true(transfer->is_over);
-    assert_int_equal(transfer->error.status, LH_INVALID_ARGUMENT);
-    lh_transfer_destroy(transfer);
+    put_is_invalid(asker, transfer);
     transfer = make(asker, LH_TRANSFER_GET, "linked");
     send(asker, transfer);
     transfer = receive(asker);
