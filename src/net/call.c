@@ -269,7 +269,7 @@ void lh_http_call_stream(struct lh_http_call *call, const struct lh_http_stream 
 {
     assert(call->body_mode == LH_HTTP_BODY_STREAM);
     call->stream = *stream;
-    call->conn->has_rooms |= stream->on_room != NULL;
+    call->conn->has_rooms |= stream->on_room != NULL && call->conn->tls == NULL;
 }
 
 void lh_http_call_pause(struct lh_http_call *call)
