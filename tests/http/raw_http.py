@@ -53,8 +53,9 @@ CUT = (AssertionError, ConnectionResetError, ssl.SSLEOFError)
 
 
 class RawClient:
-    """A connection on which the test decides what is sent and when. `tls` is a context, or False
-    for none; an end that is not announced by a close_notify raises."""
+    """A connection on which the test decides what is sent and when, from one thread at a time: TLS
+    bears no more. `tls` is a context, or False for none; an end that is not announced by a
+    close_notify raises."""
 
     def __init__(self, port, timeout=10, receive_bytes=None, tls=None):
         self.sock = socket.socket()
@@ -180,7 +181,7 @@ class RawClient:
         sent = 0
         try:
             while sent < len(raw):
-                select.select([self.sock], [self.sock], [], before)
+                assert any(select.select([self.sock], [self.sock], [], before)), "nothing moves"
                 with contextlib.suppress(*is_not_now):
                     sent += self.sock.send(raw[sent : sent + 65536])
                 with contextlib.suppress(*is_not_now):
