@@ -9,6 +9,7 @@
 #include "actors/gateway.h"
 #include "actors/object_cursor.h"
 #include "actors/object_range.h"
+#include "store/disk.h"
 #include "store/object_key.h"
 
 #include <assert.h>
@@ -214,13 +215,15 @@ static void put_back(struct object_call *object, struct lh_http_call *call)
     set_paused(object, call, false);
 }
 
-/* Room for one piece and what a read may bring beyond it, so that it does not grow. */
+/* Room for one piece and what a read may bring beyond it, so that it does not grow; where the store
+ * can write it to the disk from. */
 static bool reserve_piece(struct object_call *object)
 {
     uint64_t length = object->transfer->length;
     size_t room = LH_TRANSFER_PIECE_BYTES + READ_BYTES_MAX;
     return object->next.cap > 0 ||
-           lh_buf_reserve(&object->next, length < room ? (size_t)length : room) == LH_OK;
+           lh_buf_reserve_aligned(&object->next, length < room ? (size_t)length : room,
+                                  LH_DISK_DIRECT_BYTES) == LH_OK;
 }
 
 static char *put_room(void *arg, size_t *room)

@@ -60,6 +60,8 @@ struct lh_disk_op {
     const char *path;
     const char *to;
     enum lh_disk_open how; /* OPEN */
+    bool is_direct; /* WRITE: what can, goes past the page cache: for what is synced at once, and
+                       need not be there for whoever reads next. A hint: the bytes are the same */
     /* Starts when this one has succeeded; when it fails, this and all behind it in the chain end
      * with -ECANCELED without being tried. */
     struct lh_disk_op *next;
@@ -74,6 +76,10 @@ struct lh_disk_op {
     bool answered;             /* io_uring: the kernel is through with it; `done` is called when
                                 * that has been for all before it in the chain */
 };
+
+/* What a direct WRITE goes by: its memory, its offset and its length are multiples of it, as far as
+ * they can be. A block of every usual file system, and more than a disk's. */
+#define LH_DISK_DIRECT_BYTES 4096u
 
 /* Operations in one chain: linked writes are one submission, so they must fit a ring. */
 #define LH_DISK_CHAIN_OPS_MAX 256u

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
@@ -15,6 +16,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 struct opened {
@@ -327,6 +330,80 @@ static void nothing_stays_open(void **state)
     }
 }
 
+/* Whether the first byte of a file can be read without asking the disk. */
+static bool is_cached(int file)
+{
+    char byte;
+    struct iovec into = {&byte, 1};
+    ssize_t n = preadv2(file, &into, 1, 0, RWF_NOWAIT);
+    if (n < 0 && errno == EOPNOTSUPP)
+        skip(); /* this file system does not tell */
+    assert_true(n == 1 || errno == EAGAIN);
+    return n == 1;
+}
+
+/* Writes, syncs and checks a file of `len` bytes from `bytes` on, in two writes when `first` < len,
+ * and returns whether it is in the page cache then. */
+static bool write_directly(struct lh_disk *disk, const char *bytes, size_t first, size_t len)
+{
+    struct lh_disk_op ops[4] = {{.kind = LH_DISK_OPEN, .path = "a", .how = LH_DISK_OPEN_NEW},
+                                disk_write(-1, bytes, first, 0),
+                                disk_write(-1, bytes + first, len - first, first),
+                                disk_sync(-1)};
+    char *got = malloc(len + 1);
+    size_t have;
+    int file;
+    bool is;
+    ops[1].is_direct = ops[2].is_direct = true;
+    assert_non_null(got);
+    assert_int_equal(disk_do(disk, ops, 4), 0);
+    lh_disk_close(disk, ops[0].file);
+    assert_int_equal(lh_disk_open(disk, "a", LH_DISK_OPEN_READ_EXACT, &file), 0);
+    is = is_cached(file);
+    assert_int_equal(lh_disk_read(disk, file, got, len + 1, 0, &have), 0);
+    assert_int_equal(have, len);
+    assert_memory_equal(got, bytes, len);
+    lh_disk_close(disk, file);
+    free(got);
+    return is;
+}
+
+static bool takes_direct_writes(const char *root)
+{
+    struct statfs fs;
+    int folder = open(root, O_RDONLY | O_DIRECTORY);
+    int file = openat(folder, "probe", O_WRONLY | O_CREAT | O_DIRECT, 0600);
+    assert_int_equal(fstatfs(folder, &fs), 0);
+    close(folder);
+    if (file >= 0)
+        close(file);
+    return file >= 0 && fs.f_type != TMPFS_MAGIC;
+}
+
+static void what_is_written_directly_is_whole_and_leaves_no_pages(void **state)
+{
+    const enum lh_disk_io kinds[] = {LH_DISK_AUTO, LH_DISK_BLOCKING};
+    const size_t lengths[] = {1, 4095, 4096, 4097, 65536, 65637, 300000};
+    bool takes = takes_direct_writes(*state);
+    char *bytes = aligned_alloc(LH_DISK_DIRECT_BYTES, 77 * LH_DISK_DIRECT_BYTES);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < 77u * LH_DISK_DIRECT_BYTES; i++)
+        bytes[i] = (char)(i * 2654435761u >> 11);
+    for (int kind = 0; kind < 2; kind++) {
+        struct opened opened = open_disk(*state, kinds[kind]);
+        assert_int_equal(opened.status, LH_OK);
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+            bool has_block = lengths[i] >= LH_DISK_DIRECT_BYTES;
+            bool is = write_directly(opened.disk, bytes, lengths[i], lengths[i]);
+            assert_int_equal(is, !(takes && has_block));
+            assert_true(write_directly(opened.disk, bytes + 1, lengths[i], lengths[i]));
+            write_directly(opened.disk, bytes, lengths[i] / 2, lengths[i]);
+        }
+        lh_disk_destroy(opened.disk);
+    }
+    free(bytes);
+}
+
 #define ON_A_FOLDER(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -343,6 +420,7 @@ int main(void)
         ON_A_FOLDER(a_ring_that_was_asked_for_and_is_refused_is_an_error),
         cmocka_unit_test(a_note_names_the_likely_cause),
         ON_A_FOLDER(the_kind_that_was_asked_for_is_the_kind_that_runs),
+        ON_A_FOLDER(what_is_written_directly_is_whole_and_leaves_no_pages),
         ON_A_FOLDER(nothing_stays_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
