@@ -96,15 +96,19 @@ static void ask(uint16_t port, const char *path, char answer[1024])
     close(fd);
 }
 
+/* One that nobody has, and that the kernel gives to nobody who asks for any: below
+ * net.ipv4.ip_local_port_range. */
 static uint16_t free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    uint16_t port = (uint16_t)(10240 + (unsigned)getpid() % 20000);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    close(fd);
+    for (bool is_free = false; !is_free; port++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        address.sin_port = htons(port);
+        is_free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+    }
     return ntohs(address.sin_port);
 }
 

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #define BELIEVE_MS 300u
+#define HOUR_MS    3600000u
 
 struct host {
     char folder[64];
@@ -329,22 +330,27 @@ static void a_manifest_is_believed_for_a_while(void **state)
 {
     struct host *host = host_of(state);
     struct lh_catalog_client *believer = make_client(host, BELIEVE_MS);
+    struct lh_catalog_client *steady = make_client(host, HOUR_MS);
     bool is_new, is_remote = host->pid != 0;
     assert_int_equal(registers(host, host->client, "a", "f1", LH_REGISTER_CREATE, &is_new), LH_OK);
     assert_int_equal(version_of(host, believer, "a"), 1);
+    assert_int_equal(version_of(host, steady, "a"), 1);
     assert_int_equal(registers(host, host->client, "a", "f2", LH_REGISTER_APPEND, &is_new), LH_OK);
     assert_int_equal(version_of(host, host->client, "a"), 2);
-    assert_int_equal(version_of(host, believer, "a"), is_remote ? 1 : 2);
+    assert_int_equal(version_of(host, steady, "a"), is_remote ? 1 : 2);
     usleep((BELIEVE_MS + 50) * 1000);
     assert_int_equal(version_of(host, believer, "a"), 2);
     assert_int_equal(registers(host, believer, "a", "f3", LH_REGISTER_APPEND, &is_new), LH_OK);
     assert_int_equal(version_of(host, believer, "a"), 3);
+    assert_int_equal(registers(host, steady, "a", "f4", LH_REGISTER_APPEND, &is_new), LH_OK);
+    assert_int_equal(version_of(host, steady, "a"), 4);
     if (!is_remote) { /* as threads are joined before a client goes */
         struct lh_catalog_client *own = host->client;
         lh_catalog_stop(&host->catalog);
         assert_int_equal(lh_catalog_client_delete(own, LH_STR("a"), false, &host->error),
                          LH_CLOSED);
     }
+    lh_catalog_client_destroy(steady);
     lh_catalog_client_destroy(believer);
 }
 

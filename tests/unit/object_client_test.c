@@ -106,7 +106,8 @@ static int start_remote(void **state)
         dup2(file, STDERR_FILENO);
         execl(LH_LAKEHOUSED, "lakehoused", "--set", root, "--set", "storaged.bind=127.0.0.1:0",
               "--set", "gateway.bind=none", "--set", "vectord.bind=none", "--set",
-              "queryd.bind=none", "--set", "catalogd.bind=none", (char *)NULL);
+              "queryd.bind=none", "--set", "catalogd.bind=none", "--set", "ingestd.bind=none",
+              (char *)NULL);
         _exit(127);
     }
     for (unsigned i = 0; i < 3000 && port == 0; i++) {

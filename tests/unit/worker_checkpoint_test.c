@@ -282,10 +282,10 @@ static void a_worker_that_sleeps_goes_on_by_itself(void **state)
 {
     struct bench *bench = *state;
     struct lh_error error;
-    bench->worker.clock_ns = lh_clock_ns;
-    bench->worker.read_ns = lh_clock_ns();
-    assert_int_equal(lh_actor_start(&bench->worker.actor, &error), LH_OK);
     uint64_t begin = lh_clock_ns();
+    bench->worker.clock_ns = lh_clock_ns;
+    bench->worker.read_ns = begin;
+    assert_int_equal(lh_actor_start(&bench->worker.actor, &error), LH_OK);
     send(bench, &bench->stream, LH_PART_STREAM, LH_LANE_BULK);
     struct lh_part *home = NULL;
     while (home == NULL) {
