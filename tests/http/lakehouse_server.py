@@ -50,13 +50,15 @@ def wait_until(condition, seconds=60):
         time.sleep(0.02)
 
 
-def free_port():
+def free_port(given=set()):  # noqa: B006: shared by all calls
     """One that nobody has, and that the kernel gives to nobody who asks for any: it is still free
-    when it is bound, or bound again, whatever runs beside the test."""
+    when it is bound, or bound again, whatever runs beside the test. Never the same twice."""
     while True:
         port = random.randrange(10240, 32768)  # below net.ipv4.ip_local_port_range
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            if port not in given:
+                given.add(port)
+                return port
 
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -280,6 +282,9 @@ class Server:
         lines = self.log_text().split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def wait_for_event(self, name):
+        wait_until(lambda: any(event["event"] == name for event in self.events()))
+
     def client(self, **kw):
         return Client(self.port, **kw)
 
@@ -301,6 +306,12 @@ class Server:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")
+
+    def processor_seconds(self):
+        """What it has had of processors: it does not grow while the machine is busy with others."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def is_sanitized(self, runtimes=("libasan", "libtsan")):
         with open(f"/proc/{self.process.pid}/maps") as maps:
@@ -369,3 +380,6 @@ class SplitServer:
 
     def resident_bytes(self):
         return self.gateway.resident_bytes() + self.vectord.resident_bytes()
+
+    def processor_seconds(self):
+        return self.gateway.processor_seconds() + self.vectord.processor_seconds()

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import struct
+import time
 
 import tls_help
 
@@ -57,7 +58,9 @@ class RawClient:
     bears no more. `tls` is a context, or False for none; an end that is not announced by a
     close_notify raises."""
 
-    def __init__(self, port, timeout=10, receive_bytes=None, tls=None):
+    def __init__(self, port, timeout=30, receive_bytes=None, tls=None):
+        if tls is None and tls_help.IS_ON:  # the server's deadlines begin with the connection
+            tls = tls_help.client_context()
         self.sock = socket.socket()
         self.sock.settimeout(timeout)
         if receive_bytes is not None:  # before the connection's window is agreed
@@ -65,8 +68,6 @@ class RawClient:
         self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
-        if tls is None and tls_help.IS_ON:
-            tls = tls_help.client_context()
         if tls:
             self.sock = tls.wrap_socket(
                 self.sock, server_hostname="localhost", suppress_ragged_eofs=False
@@ -155,26 +156,28 @@ class RawClient:
         """Nothing comes for so long."""
         if self.buffer:
             return False
-        ready, _, _ = select.select([self.sock], [], [], seconds)
-        if not ready or not isinstance(self.sock, ssl.SSLSocket):
-            return not ready
-        before = self.sock.gettimeout()  # a session ticket is no answer
+        until = time.monotonic() + seconds
+        before = self.sock.gettimeout()
         self.sock.setblocking(False)
         try:
-            return self.fill() and False
-        except ssl.SSLWantReadError:
+            while select.select([self.sock], [], [], max(0, until - time.monotonic()))[0]:
+                if not isinstance(self.sock, ssl.SSLSocket):
+                    return False
+                with contextlib.suppress(ssl.SSLWantReadError):  # a session ticket is no answer
+                    return self.fill() and False
             return True
         finally:
             self.sock.settimeout(before)
 
-    def at_eof(self, timeout=10):
+    def at_eof(self, timeout=30):
         """The server sent its FIN, and nothing before it; a reset raises."""
         assert self.buffer == b"", self.buffer
         self.sock.settimeout(timeout)
         return self.sock.recv(1) == b""
 
     def exchange(self, raw):
-        """Sends all of it, and keeps what comes meanwhile."""
+        """Sends all of it, and keeps what comes meanwhile; ends once the other side has answered and
+        takes no more."""
         is_not_now = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
         before = self.sock.gettimeout()
         self.sock.setblocking(False)
@@ -183,9 +186,12 @@ class RawClient:
             while sent < len(raw):
                 assert any(select.select([self.sock], [self.sock], [], before)), "nothing moves"
                 with contextlib.suppress(*is_not_now):
-                    sent += self.sock.send(raw[sent : sent + 65536])
-                with contextlib.suppress(*is_not_now):
                     self.fill()
+                with contextlib.suppress(*is_not_now):
+                    sent += self.sock.send(raw[sent : sent + 65536])
+        except (ConnectionError, ssl.SSLEOFError):
+            if not self.buffer:
+                raise
         finally:
             self.sock.settimeout(before)
 

@@ -119,7 +119,8 @@ class Connection:
 
 class Upstream:
     """Runs behave(connection) for each connection, on a thread of its own; then closes it. With
-    `answers_probe` the first is no test's: it brings the question for readiness, which is answered."""
+    `answers_probe` the first ones are no test's, until `is_probed` is set: they bring the question
+    for readiness, which is answered."""
 
     def __init__(self, behave, answers_probe=False):
         self.behave = behave
@@ -139,7 +140,6 @@ class Upstream:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self.is_probed:
-                self.is_probed = True
                 behave, number = answer_probe, None
             else:
                 behave, number = self.behave, self.connections
@@ -167,7 +167,10 @@ class Upstream:
 
 
 def answer_probe(connection):
-    assert Request(connection.until(b"\r\n\r\n"), b"", None).target.endswith("/readyz")
+    head = connection.until(b"\r\n\r\n")
+    if head is None:
+        return  # given up, and asked again
+    assert Request(head, b"", None).target.endswith("/readyz")
     connection.answer(b"", "Connection: close")
 
 

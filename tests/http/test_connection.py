@@ -1,5 +1,6 @@
 """Connections: framing of bodies, pipelines, keep-alive, closing, deadlines, limits and stop.
 Section numbers are those of RFC 9112 unless another document is named."""
+import contextlib
 import socket
 import ssl
 import threading
@@ -7,9 +8,13 @@ import time
 
 import pytest
 
+import tls_help
+from lakehouse_server import wait_until
 from raw_http import chunked, get, post, post_chunked
 
 INDEX = "/v1/vectors/index"
+# Deadlines of a header are those of the TLS handshake before it, too, which takes this process.
+HEADER_SECONDS = 5 if tls_help.IS_ON else 1
 NO_INDEX = b'{"name":"x"}'  # no dimension: always 400, and never makes an index
 
 
@@ -148,10 +153,9 @@ def test_a_malformed_end_of_a_chunked_body_closes_the_connection(server, framed,
     raw = post_chunked(INDEX, INDEX_BODY + framed)
     if in_pieces:
         for byte in raw:
-            try:
-                client.send(bytes([byte]))
-            except OSError:
-                break
+            if not client.is_quiet(0):
+                break  # answered: it waits for more, but not for long
+            client.send(bytes([byte]))
     else:
         client.send(raw + get().encode())  # a request smuggled behind it is not answered
     answer = client.answer()
@@ -294,10 +298,11 @@ def test_rfc9110_s15_5_12_a_body_needs_its_length(server):
 
 def test_bodies_wait_for_memory_and_are_all_answered(start):
     server = start("server.body_bytes_max=1MiB", "server.body_bytes_in_flight_max=1MiB",
-                   "server.header_timeout=20s")
+                   "server.header_timeout=1h")
     first = server.connect()
     body = b" " * (900 << 10)
     first.send(post(INDEX, body)[:-1])  # holds 900 KiB of the account
+    wait_for_body(server, len(body))
     second = server.connect()
     second.send(post(INDEX, b"", "Content-Length: 921600", length=False))
     third = server.connect()
@@ -315,6 +320,11 @@ def test_bodies_wait_for_memory_and_are_all_answered(start):
     assert second.answer().status == 400
     for client in (first, second, third, small):
         client.close()
+
+
+def wait_for_body(server, count):
+    """Until the server has read the headers of requests whose bodies have so many bytes."""
+    wait_until(lambda: server.metric("lakehouse_http_body_bytes_in_flight") == count)
 
 
 # ---- 100-continue ----
@@ -428,47 +438,44 @@ def test_clients_that_vanish_in_mid_body_leave_nothing_behind(server):
         client = server.connect()
         client.send(post(INDEX, b" " * 500000)[:300000])
         client.reset()
-    deadline = time.monotonic() + 10
-    while True:
-        metrics = server.ask(get("/metrics", "Connection: close")).body.decode()
-        if "lakehouse_http_body_bytes_in_flight 0\n" in metrics:
-            break
-        assert time.monotonic() < deadline, metrics
-        time.sleep(0.05)
+    wait_until(lambda: "lakehouse_http_body_bytes_in_flight 0\n" in server.ask(
+        get("/metrics", "Connection: close")).body.decode())
 
 
 # ---- deadlines ----
 
 
 def test_a_header_that_does_not_end_is_timed_out(start):
-    server = start("server.header_timeout=300ms")
-    client = server.connect()
+    server = start(f"server.header_timeout={HEADER_SECONDS}s")
     began = time.monotonic()
+    client = server.connect()
     for byte in get().encode()[:-2]:
-        if not client.is_quiet(0.05):
+        if not client.is_quiet(HEADER_SECONDS / 20):
             break
         client.send(bytes([byte]))
+    else:
+        pytest.fail("each byte brought it more time")
     answer = client.answer()
     assert (answer.status, answer.code) == (408, "request_timeout")
-    assert 0.25 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.9 * HEADER_SECONDS
     assert client.at_eof()
     client.close()
 
 
 def test_a_connection_without_a_request_is_closed(start):
-    server = start("server.header_timeout=300ms")
+    server = start(f"server.header_timeout={HEADER_SECONDS}s")
     client = server.connect()
-    assert client.at_eof(timeout=3)
+    assert client.at_eof(timeout=9)  # of the 10 seconds that are the default
     client.close()
 
 
 def test_an_idle_connection_is_closed(start):
     server = start("server.idle_timeout=300ms")
     client = server.connect()
+    began = time.monotonic()
     client.send(get())
     assert client.answer().status == 200
-    began = time.monotonic()
-    assert client.at_eof(timeout=3)
+    assert client.at_eof()
     assert time.monotonic() - began > 0.25
     client.close()
 
@@ -477,24 +484,29 @@ def test_a_body_below_its_rate_is_timed_out_after_its_grace(start):
     """The rate is what the configuration asks for, and for a large announced body what it takes to
     give its memory back in five minutes."""
     server = start("server.body_rate_min=1KiB")
-    small = server.connect(timeout=20)
-    small.send(post(INDEX, NO_INDEX)[:-1])
-    large = server.connect(timeout=20)
-    large.send(post(INDEX, b"", "Content-Length: %d" % (60 << 20), length=False))
-    fast = server.connect(timeout=20)
-    fast.send(post(INDEX, b"", "Content-Length: %d" % (60 << 20), length=False))
+    small, large, fast = (server.connect() for _ in range(3))
+    length = "Content-Length: %d" % (60 << 20)
+    sent = {large: 0, fast: 0}
+
+    def send_on(client, bytes_per_second):
+        wanted = int((time.monotonic() - began) * bytes_per_second)
+        client.send(b" " * (wanted - sent[client]))
+        sent[client] = wanted
+
     began = time.monotonic()
-    while large.is_quiet(0) and time.monotonic() - began < 15:
-        large.send(b" " * 2000)  # 20 KB a second
-        fast.send(b" " * 40000)
+    small.send(post(INDEX, NO_INDEX)[:-1])
+    for client in (large, fast):
+        client.send(post(INDEX, b"", length, length=False))
+    while large.is_quiet(0) and time.monotonic() - began < 30:
+        send_on(large, 20_000)
+        send_on(fast, 1_000_000)  # it takes a fifth of it
         time.sleep(0.1)
-    assert 9 < time.monotonic() - began < 13
+    assert 9 < time.monotonic() - began < 30
     for client in (small, large):
         answer = client.answer()
         assert (answer.status, answer.code) == (408, "request_timeout")
         client.close()
-    time.sleep(0.5)
-    assert fast.is_quiet(0)
+    assert fast.is_quiet(0.5)
     fast.close()
 
 
@@ -504,7 +516,7 @@ def test_a_client_that_does_not_read_is_closed(start):
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     wave = get("/openapi.json").encode() * 100
     client.sock.settimeout(0.3)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     with pytest.raises(OSError) as failed:
         while time.monotonic() < deadline:  # the server stops reading, then closes
             try:
@@ -531,24 +543,34 @@ def test_a_connection_over_the_limit_is_told_so(start):
     assert client.at_eof()
     client.close()
     held.pop().close()
-    deadline = time.monotonic() + 5
-    while server.ask(get()).status != 200:
-        assert time.monotonic() < deadline
+
+    def is_let_in():
+        client = server.connect()
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):  # refused before it has asked
+            client.send(get())
+        status = client.answer().status
+        client.close()
+        return status == 200
+
+    wait_until(is_let_in)
     for client in held:
         client.close()
 
 
 def test_idle_and_slow_connections_keep_nobody_waiting(server):
+    slow = []
+    for _ in range(200):
+        slow.append(server.connect())
+        slow[-1].send(post(INDEX, NO_INDEX)[:40])
     idle = [server.connect() for _ in range(600)]
-    slow = [server.connect() for _ in range(200)]
-    for client in slow:
-        client.send(post(INDEX, NO_INDEX)[:40])
     client = server.connect()
+    waits = []
     for _ in range(200):
         began = time.monotonic()
         client.send(get())
         assert client.answer().status == 200
-        assert time.monotonic() - began < 1
+        waits.append(time.monotonic() - began)
+    assert sorted(waits)[-3] < 1, "and not because the machine stood still"
     for other in [*idle, *slow, client]:
         other.close()
 
@@ -572,9 +594,9 @@ def test_stop_answers_a_request_that_is_coming_in(start):
     client = server.connect()
     request = post(INDEX, NO_INDEX)
     client.send(request[:-4])
-    time.sleep(0.2)
+    wait_for_body(server, len(NO_INDEX))
     server.terminate()
-    time.sleep(0.2)
+    server.wait_for_event("stopping")
     client.send(request[-4:])
     answer = client.answer()
     assert answer.status == 400 and answer.closes
@@ -587,11 +609,11 @@ def test_stop_gives_up_on_a_request_that_never_comes(start):
     server = start("server.drain_timeout=500ms")
     client = server.connect()
     client.send(post(INDEX, NO_INDEX)[:-4])
-    time.sleep(0.2)
-    server.terminate()
+    wait_for_body(server, len(NO_INDEX))
     began = time.monotonic()
+    server.terminate()
     assert server.wait() == 0
-    assert time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 9  # of the 10 seconds that are the default
     client.close()
 
 
@@ -599,43 +621,44 @@ def test_a_second_signal_aborts(start):
     server = start("server.drain_timeout=1h")
     client = server.connect()
     client.send(post(INDEX, NO_INDEX)[:-4])
-    time.sleep(0.2)
+    wait_for_body(server, len(NO_INDEX))
     server.terminate()
+    server.wait_for_event("stopping")  # signals that come together are one
     time.sleep(0.2)
     assert server.process.poll() is None
     server.terminate()
-    server.wait(10)
+    assert server.wait() == 1
     client.close()
 
 
 def test_stop_under_load_cuts_no_answer(start):
     server = start()
-    counts = []
+    counts = [0] * 8
+    errors = []
 
-    def load():
-        answered = 0
+    def load(number):
         try:
             client = server.connect()
             while True:
                 client.send(get())
                 answer = client.answer()
                 assert answer.status == 200
-                answered += 1
+                counts[number] += 1
                 if answer.closes:
                     assert client.at_eof()
-                    break
-        except (ConnectionError, AssertionError) as error:
-            if isinstance(error, AssertionError) and "closed before an answer: b''" not in str(error):
-                counts.append(error)
-                return
-        counts.append(answered)
+                    return
+        except (ConnectionError, ssl.SSLEOFError):
+            pass  # it was idle, or its request had not been read
+        except BaseException as error:  # noqa: BLE001: told below
+            if "closed before an answer: b''" not in str(error):
+                errors.append(error)
 
-    threads = [threading.Thread(target=load) for _ in range(8)]
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    wait_until(lambda: all(count > 10 for count in counts) or errors)
     server.terminate()
     assert server.wait() == 0
     for thread in threads:
         thread.join()
-    assert len(counts) == 8 and all(isinstance(n, int) and n > 0 for n in counts), counts
+    assert errors == []
