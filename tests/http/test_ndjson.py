@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import statistics
 import threading
 import time
 
@@ -210,12 +211,14 @@ def test_lines_that_trickle_are_there_soon_while_the_stream_goes_on(server, inde
     stream.chunk(line(0).encode())  # no line yet
     time.sleep(0.5)
     assert index.info()["count"] == 0
+    waits = []
     for number in range(4):
         sent = time.monotonic()
         stream.chunk(b"\n" + line(number + 1).encode())
-        wait_until(lambda: index.info()["count"] == number + 1, seconds=5)
-        assert 0.09 < time.monotonic() - sent < 2, "at once, or late"
+        wait_until(lambda: index.info()["count"] == number + 1)
+        waits.append(time.monotonic() - sent)
         assert index.search([number, 1, 2, 3], k=1)[0]["id"] == str(number)
+    assert min(waits) > 0.09 and statistics.median(waits) < 2, "at once, or late"
     stream.end()
     assert stream.outcome() == (200, {"added": 5, "updated": 0})
 
@@ -223,7 +226,7 @@ def test_lines_that_trickle_are_there_soon_while_the_stream_goes_on(server, inde
 def test_a_mistake_in_a_line_that_trickles_is_told_before_the_stream_ends(server, index):
     stream = Stream(server, index.name)
     stream.chunk(lines([1, 2]))
-    wait_until(lambda: index.info()["count"] == 2, seconds=5)
+    wait_until(lambda: index.info()["count"] == 2)
     stream.chunk(b"broken\n")
     status, answer = stream.outcome()
     assert status == 400 and answer["error"]["message"].startswith("line 3: ")
@@ -235,8 +238,7 @@ def test_lines_that_come_fast_are_applied_in_large_batches(server):
         made = client.create("fast", 4, distance="euclidean", m=4, ef_construction=8)
         stream = Stream(server, made.name)
         before = made.info()["lsn"]
-        for at in range(0, 40000, 100):
-            stream.chunk(lines(range(at, at + 100)))
+        stream.send(b"".join(chunk(lines(range(at, at + 100))) for at in range(0, 40000, 100)))
         stream.end()
         assert stream.outcome() == (200, {"added": 40000, "updated": 0})
         assert made.info()["lsn"] - before < 100  # batches, of 400 chunks
@@ -373,8 +375,8 @@ def test_a_client_that_goes_away_in_mid_stream_leaves_nothing_behind(server, ind
             stream.chunk(body)
         stream.reset()
     wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
-    count = index.info()["count"]
-    assert ids_of(index) == list(range(count))  # whole lines from the start, in order
+    # Whole lines from the start, in order; a gateway may bring some of them now.
+    wait_until(lambda: ids_of(index) == list(range(index.info()["count"])))
     assert index.add_lines(lines([999_999])).json == {"added": 1, "updated": 0}
 
 
@@ -382,12 +384,12 @@ def test_a_long_line_that_drips_in_does_not_hold_up_others(server, index):
     stream = Stream(server, index.name)
     stream.chunk(b"x" * 3_900_000)  # below the limit of a line, and no newline
     time.sleep(0.3)
+    before = server.processor_seconds()
     stream.sock.sendall(b"1\r\nx\r\n" * 20_000)
     with server.client() as client:
-        start = time.monotonic()
         assert client.get("/healthz").status == 200
         # Searching the line again for each byte took two seconds.
-        assert time.monotonic() - start < 1
+        assert server.processor_seconds() - before < 1
     stream.reset()
 
 
@@ -408,7 +410,9 @@ def test_a_paused_stream_that_fails_leaves_its_connection_usable(server):
         stream.sock.sendall(body[at:at + 65536])
     head = b""
     while b"\r\n\r\n" not in head:
-        head += stream.sock.recv(4096)
+        piece = stream.sock.recv(4096)
+        assert piece, head
+        head += piece
     assert b" 400 " in head
     stream.sock.sendall(body[3 << 20:])
     if b"connection: close" not in head.lower():

