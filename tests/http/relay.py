@@ -13,6 +13,7 @@ class Relay:
         self.limit = None
         self.down_limit = None
         self.on_limit = lambda: None
+        self.lock = threading.Lock()  # of the limits, which all connections share
         self.is_cut = False
         self.cuts = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -47,14 +48,22 @@ class Relay:
             threading.Thread(target=self.pump, args=(*pair[::-1], "down_limit"),
                              daemon=True).start()
 
+    def take_limit(self, limit, count):
+        """The limit, if a connection that passes on so many bytes is the one that it cuts."""
+        with self.lock:
+            most = getattr(self, limit)
+            if most is None or count <= most:
+                return None
+            setattr(self, limit, None)
+            return most
+
     def pump(self, source, sink, limit):
         passed = 0
         try:
             while data := source.recv(1 << 16):
-                most = getattr(self, limit)
-                if most is not None and passed + len(data) > most:
+                most = self.take_limit(limit, passed + len(data))
+                if most is not None:
                     sink.sendall(data[: max(0, most - passed)])
-                    setattr(self, limit, None)
                     self.cuts += 1
                     self.on_limit()
                     break
