@@ -4,7 +4,7 @@
  *
  *     bench_upload PORT PATH CONNECTIONS FILE SECONDS
  *
- * PUTs to http://127.0.0.1:PORT/PATH/0, /1 and so on, one at a time on each connection. Prints how
+ * PUTs to PATH/0, PATH/1 and so on at 127.0.0.1:PORT, one at a time on each connection. Prints how
  * many were answered 200 in which time, the 99th percentile from the first byte sent to the answer,
  * and ends with an error at any other answer. */
 #include <errno.h>
@@ -90,7 +90,7 @@ static void send_more(struct connection *of)
             sendfile(of->socket, all.file, &of->file_sent, (size_t)(all.bytes - of->file_sent));
         if (sent < 0 && errno == EAGAIN)
             return;
-        check(sent, "sendfile");
+        check(sent == 0 ? (errno = ENODATA, -1) : sent, "sendfile");
     }
 }
 
@@ -119,8 +119,7 @@ static bool read_answer(struct connection *of)
 
 static void on_event(struct connection *of)
 {
-    if (of->file_sent < all.bytes)
-        send_more(of);
+    send_more(of);
     if (!read_answer(of))
         return;
     if (all.answered < TIMES_MAX)

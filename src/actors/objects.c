@@ -215,15 +215,18 @@ static void put_back(struct object_call *object, struct lh_http_call *call)
     set_paused(object, call, false);
 }
 
-/* Room for one piece and what a read may bring beyond it, so that it does not grow; where the store
- * can write it to the disk from. */
+/* Room for one piece and what a read may bring beyond it, so that it does not grow. Aligned where
+ * the store can write from it past the page cache, and only there: malloc does not reuse an aligned
+ * hole for the next one of its length, and memory grows. */
 static bool reserve_piece(struct object_call *object)
 {
     uint64_t length = object->transfer->length;
     size_t room = LH_TRANSFER_PIECE_BYTES + READ_BYTES_MAX;
-    return object->next.cap > 0 ||
-           lh_buf_reserve_aligned(&object->next, length < room ? (size_t)length : room,
-                                  LH_DISK_DIRECT_BYTES) == LH_OK;
+    if (object->next.cap > 0)
+        return true;
+    if (length >= LH_DIRECT_BYTES_MIN && length < LH_TRANSFER_PIECE_BYTES)
+        return lh_buf_reserve_aligned(&object->next, (size_t)length, LH_DISK_DIRECT_BYTES) == LH_OK;
+    return lh_buf_reserve(&object->next, length < room ? (size_t)length : room) == LH_OK;
 }
 
 static char *put_room(void *arg, size_t *room)

@@ -48,6 +48,7 @@
 #define LH_CONTENT_TYPE_BYTES_MAX 255u         /* RFC 6838's names and a few parameters */
 #define LH_TRANSFER_PIECE_BYTES   (256u << 10) /* of an object in one message: fills a socket */
 #define LH_TRANSFERS_MAX          512u         /* at once: each may hold three pieces */
+#define LH_DIRECT_BYTES_MIN       (32u << 10)  /* below, a tail's own write costs what is saved */
 #define LH_PIPE_BYTES             (1u << 20)   /* as fs.pipe-max-size allows any user */
 #define LH_PIPES_MAX \
     32u /* so large, half of what fs.pipe-user-pages-soft allows; three descriptors each */

@@ -60,8 +60,9 @@ struct lh_disk_op {
     const char *path;
     const char *to;
     enum lh_disk_open how; /* OPEN */
-    bool is_direct; /* WRITE: what can, goes past the page cache: for what is synced at once, and
-                       need not be there for whoever reads next. A hint: the bytes are the same */
+    bool is_direct; /* WRITE: past the page cache (O_DIRECT), as far as that goes: for what is
+                       synced at once and need not be cached for a reader. A hint, which the ring
+                       does not take; nobody else may use the file meanwhile */
     /* Starts when this one has succeeded; when it fails, this and all behind it in the chain end
      * with -ECANCELED without being tried. */
     struct lh_disk_op *next;
@@ -77,8 +78,9 @@ struct lh_disk_op {
                                 * that has been for all before it in the chain */
 };
 
-/* What a direct WRITE goes by: its memory, its offset and its length are multiples of it, as far as
- * they can be. A block of every usual file system, and more than a disk's. */
+/* A WRITE goes past the page cache where its memory and its offset are multiples of this, with as
+ * many bytes as are. No less than a sector of nearly any disk; where it is, the file system refuses
+ * and all goes through the cache. */
 #define LH_DISK_DIRECT_BYTES 4096u
 
 /* Operations in one chain: linked writes are one submission, so they must fit a ring. */

@@ -12,8 +12,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* Whole blocks of it, without a copy and without taking pages from what is read. What is left is
- * written as usual, and so is all where the file system has no such way. */
+/* As many whole blocks as it has, without a copy and without taking pages from what is read. The
+ * caller writes the rest, which is all of it where this is refused or fails, through the page
+ * cache: then it is that write, or the sync, that says what is wrong. */
 static void lh__disk_do_write_direct(struct lh_disk_op *op)
 {
     size_t len = op->len - op->len % LH_DISK_DIRECT_BYTES;
@@ -23,7 +24,7 @@ static void lh__disk_do_write_direct(struct lh_disk_op *op)
     ssize_t n = pwrite(op->file, op->bytes, len, (off_t)op->offset);
     if (n > 0)
         op->finished = (size_t)n;
-    fcntl(op->file, F_SETFL, 0); /* as it was: OPEN sets nothing that could be lost */
+    fcntl(op->file, F_SETFL, 0); /* as OPEN left a file that may be written */
 }
 
 static int lh__disk_do_write(struct lh_disk_op *op)

@@ -5,9 +5,9 @@
  * names it. Then the folders are synced, and the put is over. Whatever fails before the rename
  * leaves nothing but, at worst, a file of %tmp after a crash, which goes at the next start.
  *
- * What comes in one piece, and is not short, goes past the page cache: it is waited for until it is
- * on the disk, and to copy it first is a third of what that takes. What comes in many is written by
- * the kernel while the next ones come.
+ * What comes in one piece, and is not short, is written past the page cache: the put waits until it
+ * is on the disk anyway, and the copy is saved, a quarter of the processor time. Pieces of a longer
+ * body go through the cache, so that the kernel may write one while the next comes.
  *
  * A file that is there already, on the same file system, gets a second name in %tmp, and goes on
  * from there as if its bytes had been written. */
@@ -19,9 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ALLOCATE_BYTES_MIN (1u << 20)  /* below, one write allocates as well */
-#define DIRECT_BYTES_MIN   (16u << 10) /* below, the copy costs less than the first read saves */
-#define CHAIN_OPS_MAX      6u          /* open, allocate, write, attribute, sync, rename */
+#define ALLOCATE_BYTES_MIN (1u << 20) /* below, one write allocates as well */
+#define CHAIN_OPS_MAX      6u         /* open, allocate, write, attribute, sync, rename */
 
 struct lh__put {
     struct lh__step step;
@@ -234,7 +233,7 @@ static void add_write(struct lh__put *own)
         write->bytes = put->piece.ptr;
         write->len = put->piece.len;
         write->offset = own->bytes;
-        write->is_direct = put->is_last && own->bytes == 0 && put->piece.len >= DIRECT_BYTES_MIN;
+        write->is_direct = put->is_last && own->bytes == 0 && put->piece.len >= LH_DIRECT_BYTES_MIN;
     }
 }
 

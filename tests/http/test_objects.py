@@ -97,8 +97,10 @@ def put_bytes(key, body):
 
 
 # Around what is read at once of a header, the least that is read of a body alone, one read, a piece
-# for the store, and two of them.
-LENGTHS = (0, 1, 2000, 2048, 4095, 4096, 6200, 65535, 65536, 70000, 262143, 262144, 327681, 600001)
+# for the store, two of them, and what is written past the page cache: whole blocks, with and without
+# a tail.
+LENGTHS = (0, 1, 2000, 2048, 4095, 4096, 6200, 32767, 32768, 32769, 36863, 65535, 65536, 70000,
+           262143, 262144, 327681, 600001)
 
 
 @pytest.mark.parametrize("cut", ["whole", "behind the header", "in three"])
