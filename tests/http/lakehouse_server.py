@@ -125,7 +125,12 @@ class Client:
             headers.setdefault("Content-Type", "application/json")
         elif isinstance(body, str):
             body = body.encode()
-        self.connection.request(method, path, body, headers, encode_chunked=chunked)
+        try:
+            self.connection.request(method, path, body, headers, encode_chunked=chunked)
+        except (BrokenPipeError, ConnectionResetError):
+            if self.connection.sock is None:
+                raise
+            # It was answered before all of it was sent, and the server did not wait for the rest.
         response = self.connection.getresponse()
         fields = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, fields, response.read())
@@ -320,7 +325,7 @@ class Server:
     def metric(self, name, **labels):
         """The sum of a metric's samples that carry these labels."""
         total = 0.0
-        with Client(self.port or self.vectord_port) as client:
+        with Client(self.port or self.vectord_port or self.ports["storaged"]) as client:
             for line in client.get("/metrics").body.decode().splitlines():
                 if line.startswith(name) and line[len(name)] in "{ ":
                     if all(f'{key}="{value}"' in line for key, value in labels.items()):

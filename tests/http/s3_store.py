@@ -11,6 +11,8 @@ import tempfile
 import threading
 import time
 
+from lakehouse_server import free_port
+
 BUCKET = "lake"
 REGION = "eu-test-1"
 ACCESS_KEY = "test:tester"
@@ -22,14 +24,14 @@ class Swift:
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="lakehoused-s3-")
-        self.port = 0
+        self.port = free_port()  # it is started again on it
         self.start()
 
     def start(self):
         script = os.path.join(os.path.dirname(__file__), "swift_server.py")
         self.process = subprocess.Popen([sys.executable, script, self.folder.name, str(self.port)],
                                         stdout=subprocess.PIPE)
-        self.port = int(self.process.stdout.readline())
+        assert int(self.process.stdout.readline()) == self.port
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -87,14 +89,13 @@ class FaultProxy:
         self.faults = []
         self.lock = threading.Lock()
         self.requests = []
-        self.port = 0
+        self.port = free_port()  # it goes and comes back
         self.come()
 
     def come(self):
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Proxied)
         self.server.daemon_threads = True
         self.server.proxy = self
-        self.port = self.server.server_port
         self.is_here = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -71,9 +71,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            for at in range(0, len(body), 512):
-                self.wfile.write(body[at:at + 512])
+            for at in range(0, len(body) - 1, 512):
+                self.wfile.write(body[at:min(at + 512, len(body) - 1)])
                 time.sleep(0.02)
+            peer.released.wait(60)
+            self.wfile.write(body[-1:])
         else:
             self.answer(200, body)
 
@@ -81,13 +83,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         peer = self.server.peer
         length = int(self.headers["Content-Length"])
         assert "Expect" not in self.headers and "Transfer-Encoding" not in self.headers
-        if peer.put == "truncates":
+        if peer.put in ("truncates", "stalls"):
             self.rfile.read(length // 2)
+            if peer.put == "stalls":
+                peer.putting.set()
+                peer.released.wait(60)
             self.drop()
             return
-        if peer.put == "reads slowly":
-            peer.putting.set()
-            peer.released.wait(60)
         body = self.rfile.read(length)
         if len(body) < length:
             self.drop()
@@ -140,11 +142,12 @@ class Peer:
         if self.listing is not None:
             return self.listing
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query))
-        keys = sorted(key for key in self.objects
+        objects = dict(self.objects)  # as it is now: others change it
+        keys = sorted(key for key in objects
                       if key.startswith(query["prefix"]) and key > query.get("cursor", ""))
         page = keys[:min(self.page, int(query["limit"]))]
         told = {"prefix": query["prefix"], "truncated": len(page) < len(keys),
-                "objects": [{"Key": key, "Size": len(self.objects[key]), "ETag": "x",
+                "objects": [{"Key": key, "Size": len(objects[key]), "ETag": "x",
                              "LastModified": "2026-11-21T07:58:56Z"} for key in page]}
         if told["truncated"]:
             told["next_cursor"] = page[-1]

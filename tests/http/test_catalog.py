@@ -400,6 +400,7 @@ def test_kill_in_the_middle_of_registrations(host):
         threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
         for thread in threads:
             thread.start()
+        wait_until(lambda: len(answered) == 4 or not all(t.is_alive() for t in threads))
         time.sleep(0.2 + random_.random() * 0.4)
         stop.set()
         host.server.kill()
@@ -424,8 +425,9 @@ def test_kill_in_the_middle_of_purges(host):
     host.catalog.register("one", "f1", *(host.catalog.put(f"one/{j}") for j in range(6)))
     started = time.monotonic()
     assert host.catalog.delete("one", purge="true").status == 204
-    all_s = 12 * (time.monotonic() - started)
+    one_s = time.monotonic() - started
     for loop in range(5):
+        purged = []
         catalog = host.catalog
         for i in range(12):
             catalog.register(f"d{i}", "f1", *(catalog.put(f"d{i}/{j}") for j in range(5)))
@@ -435,15 +437,17 @@ def test_kill_in_the_middle_of_purges(host):
             with Catalog(host.server.port) as client:
                 for i in range(12):
                     try:
-                        client.delete(f"d{i}", purge="true")
+                        purged.append(client.delete(f"d{i}", purge="true").status)
                     except (OSError, __import__("http").client.HTTPException):
                         return
 
         thread = threading.Thread(target=purge)
         thread.start()
-        time.sleep((0.1 + random_.random()) * all_s)
+        wait_until(lambda: len(purged) >= 2 * loop)
+        time.sleep(3 * random_.random() * one_s)
         host.server.kill()
         thread.join()
+        assert set(purged) <= {204}
         host.catalog.__exit__()
         host.server.__exit__(None)
         host.start()
@@ -451,6 +455,7 @@ def test_kill_in_the_middle_of_purges(host):
         there = catalog.names(limit=1000)
         assert catalog.keys("_catalog/tombstones/") == []
         for i in range(12):
+            assert f"d{i}" not in there or i >= len(purged), loop
             keys = catalog.keys(f"d{i}/")
             versions = catalog.keys(f"_catalog/manifests/d{i}/")
             assert (len(keys), len(versions)) == ((6, 2) if f"d{i}" in there else (0, 0)), loop
@@ -646,6 +651,8 @@ class Split:
             "vectord.bind=none", "queryd.bind=none", f"gateway.storaged_url={url(self.store_port)}",
             f"gateway.catalogd_url={url(self.port)}", binds=("gateway",))
         self.catalog = Catalog(self.gateway.port)
+        with Client(self.port) as client:  # it has read what is in the store
+            wait_until(lambda: client.get("/catalog/list").status == 200)
 
     def start_catalogd(self, port=0):
         """Its own, or another one beside it on any port."""

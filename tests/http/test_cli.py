@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from lakehouse_server import Server
+from lakehouse_server import Server, free_port
 
 CLIENT = os.environ.get("LAKEHOUSE", "build/release/lakehouse")
 
@@ -302,7 +302,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(tmp_path):
     path = write_fbin(tmp_path / "a.fbin", rows_of(3, 2))
     started = time.monotonic()
     ok(call("import", path, "--index", "a", "--url", "127.0.0.1:%d" % scripted.port))
-    assert 2 <= time.monotonic() - started < 10
+    assert 2 <= time.monotonic() - started < 20
     assert len(scripted.requests) == 4
     assert not any(b"expect" in head.lower() for head in scripted.requests)
 
@@ -323,8 +323,7 @@ def test_another_service_is_told_from_lakehoused():
 
 
 def test_nobody_listens(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     path = write_fbin(tmp_path / "a.fbin", rows_of(3, 2))
     for command in (["health"], ["index", "list"], ["search", "--index", "a", "--id", "b"],
                     ["get", "--index", "a", "b"], ["import", path, "--index", "a"]):

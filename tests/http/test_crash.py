@@ -17,7 +17,7 @@ import time
 import pytest
 
 from lakehouse_server import (
-    MS_RDONLY, MS_REMOUNT, Client, Server, mount, seeded, unmount, wait_until,
+    MS_RDONLY, MS_REMOUNT, SERVICES, Client, Server, mount, seeded, unmount, wait_until,
 )
 
 DIMENSION = 8
@@ -212,12 +212,16 @@ def check_by_hand(client, found, rng):
 
 
 def load(server, workers, seconds, end):
+    """Ends the server once they have been told of some changes, and `seconds` later."""
     stopped = threading.Event()
     threads = [
         threading.Thread(target=worker.run, args=(server.port, stopped)) for worker in workers
     ]
     for thread in threads:
         thread.start()
+    enough = sum(worker.acknowledged for worker in workers) + 20
+    wait_until(lambda: sum(worker.acknowledged for worker in workers) > enough
+               or any(worker.wrong for worker in workers))
     time.sleep(seconds)
     end()
     stopped.set()
@@ -334,8 +338,8 @@ def check_refusing(server, client, items, answer, status, code):
 
 
 def check_working(client, items):
-    """Without a new start, within a few seconds."""
-    wait_until(lambda: client.index("a").try_add([item_of("c0-1", 1, 2)]).status == 200, 10)
+    """Without a new start: the disk is tried again five times a second."""
+    wait_until(lambda: client.index("a").try_add([item_of("c0-1", 1, 2)]).status == 200, 20)
     items["c0-1"] = 2
     assert client.index("a").delete("c0-2").status == 204
     del items["c0-2"]
@@ -429,8 +433,7 @@ def test_a_read_only_disk_refuses_changes_until_it_is_writable(small_disk):
 def start_that_fails(folder, prepare=None):
     done = subprocess.run(
         [os.environ["LAKEHOUSED"], "--set", f"vectord.data_dir={folder}",
-         "--set", "gateway.bind=127.0.0.1:0", "--set", "vectord.bind=127.0.0.1:0",
-         "--set", "queryd.bind=127.0.0.1:0"],
+         *(word for name in SERVICES for word in ("--set", f"{name}.bind=127.0.0.1:0"))],
         capture_output=True, timeout=60, preexec_fn=prepare,
     )  # fmt: skip
     return done.returncode, done.stderr.decode()

@@ -4,6 +4,7 @@ cancelling, and what is left behind when a client, a disk, another service or th
 import ctypes
 import gzip
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -111,7 +112,7 @@ def ingest(folder):
         if made.post(PEOPLE, name="probe").status == 501:
             pytest.skip("built without DuckDB")
         yield made
-        assert made.spool() == []
+        wait_until(lambda: made.spool() == [])
 
 
 def big_csv(rows, seed=1):
@@ -124,9 +125,20 @@ def big_csv(rows, seed=1):
 
 
 @pytest.fixture(scope="module")
-def slow():
-    """Of some 60 MB: its conversion can be seen."""
+def large():
+    """Of some 60 MB."""
     return big_csv(900_000)
+
+
+LONG_ROWS = 8_000_000
+
+
+@pytest.fixture(scope="module")
+def long():
+    """Soon sent, and converted for so many seconds that it can be met in the middle of it."""
+    rows = b"".join(b"%d,n%d,0.%03d,19%02d-01-1%d,note %d\n" % (i, i, i, i % 80 + 10, i % 9, i * 3)
+                    for i in range(500))
+    return gzip.compress(b"id,name,score,born,note\n") + gzip.compress(rows * 200) * 80
 
 
 # ---- a file becomes a dataset ----
@@ -492,7 +504,7 @@ class Upload:
     """A request whose body is sent as the test likes."""
 
     def __init__(self, port, name, length, request_id):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=300)
         self.socket.sendall(f"POST /v1/ingest?name={name} HTTP/1.1\r\nHost: x\r\n"
                             f"X-Request-Id: {request_id}\r\nContent-Type: text/csv\r\n"
                             f"Content-Length: {length}\r\n\r\n".encode())
@@ -507,31 +519,23 @@ class Upload:
         self.socket.sendall(bytes)
 
     def answer(self):
-        received = b""
-        while True:
-            piece = self.socket.recv(65536)
-            if not piece:
-                break
-            received += piece
-            head, separator, body = received.partition(b"\r\n\r\n")
-            if separator and body.endswith(b"}\n"):
-                break
-            if separator and body.endswith(b"}"):
-                break
-        return int(received.split(b" ", 2)[1]), json.loads(received.partition(b"\r\n\r\n")[2])
+        response = http.client.HTTPResponse(self.socket)
+        response.begin()
+        return response.status, json.loads(response.read())
 
 
 def wait_for_state(ingest, request_id, *states):
     wait_until(lambda: ingest.state(request_id).get("state") in states)
 
 
-def test_progress_and_what_became_of_it(ingest, slow):
+def test_progress_and_what_became_of_it(ingest, long):
     seen = set()
-    with Upload(ingest.port, "progress", len(slow), "progress-1") as upload:
-        upload.send(slow[:2_000_000])
-        wait_until(lambda: ingest.state("progress-1").get("bytes_received") == 2_000_000)
+    half = len(long) // 2
+    with Upload(ingest.port, "progress", len(long), "progress-1") as upload:
+        upload.send(long[:half])
+        wait_until(lambda: ingest.state("progress-1").get("bytes_received") == half)
         assert ingest.state("progress-1")["state"] == "uploading"
-        upload.send(slow[2_000_000:])
+        upload.send(long[half:])
         wait_for_state(ingest, "progress-1", "converting")
         rows = [0]
         while (state := ingest.state("progress-1"))["state"] not in ("done", "failed"):
@@ -539,9 +543,9 @@ def test_progress_and_what_became_of_it(ingest, slow):
             rows.append(state["rows"])
             time.sleep(0.01)
         status, made = upload.answer()
-    assert (status, made["rows"], state["state"]) == (201, 900_000, "done")
+    assert (status, made["rows"], state["state"]) == (201, LONG_ROWS, "done")
     assert "converting" in seen and len(set(rows)) > 3 and rows == sorted(rows)
-    assert state["result"] == made and state["rows"] == 900_000
+    assert state["result"] == made and state["rows"] == LONG_ROWS
     ingest.post(b"a,b\n1\n", name="failed", headers={"X-Request-Id": "failed-1"})
     state = ingest.state("failed-1")
     assert (state["state"], state["error"]["code"]) == ("failed", "invalid_data")
@@ -561,43 +565,43 @@ def test_cancelling_an_upload(ingest):
     ingest.expect_nothing_of("cancelled")
 
 
-def test_cancelling_a_conversion(ingest, slow):
-    with Upload(ingest.port, "cancelled", len(slow), "cancel-2") as upload:
-        upload.send(slow)
-        wait_until(lambda: ingest.state("cancel-2")["rows"] > 0)
+def test_cancelling_a_conversion(ingest, long):
+    with Upload(ingest.port, "cancelled", len(long), "cancel-2") as upload:
+        upload.send(long)
+        wait_until(lambda: ingest.state("cancel-2").get("rows", 0) > 0)
         assert ingest.cancel("cancel-2").status == 204
         started = time.monotonic()
         status, body = upload.answer()
         assert (status, body["error"]["code"]) == (409, "cancelled")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
     assert ingest.state("cancel-2")["state"] == "failed"
     ingest.expect_nothing_of("cancelled")
     assert ingest.take(PEOPLE, name="after_cancel")["rows"] == 2
 
 
-def test_a_client_goes_away(ingest, slow):
+def test_a_client_goes_away(ingest, long):
     with Upload(ingest.port, "gone", 1 << 20, "gone-1") as upload:
         upload.send(PEOPLE)
         wait_for_state(ingest, "gone-1", "uploading")
     wait_for_state(ingest, "gone-1", "failed")
     ingest.expect_nothing_of("gone")
-    with Upload(ingest.port, "gone", len(slow), "gone-2") as upload:
-        upload.send(slow)
-        wait_until(lambda: ingest.state("gone-2")["rows"] > 0)
+    with Upload(ingest.port, "gone", len(long), "gone-2") as upload:
+        upload.send(long)
+        wait_until(lambda: ingest.state("gone-2").get("rows", 0) > 0)
     wait_for_state(ingest, "gone-2", "failed")
     assert ingest.state("gone-2")["error"]["code"] == "cancelled"
     ingest.expect_nothing_of("gone")
 
 
-def test_others_go_on_meanwhile(ingest, slow):
-    with Upload(ingest.port, "long", len(slow), "long-1") as upload:
-        upload.send(slow)
-        wait_until(lambda: ingest.state("long-1")["rows"] > 0)
+def test_others_go_on_meanwhile(ingest, long):
+    with Upload(ingest.port, "long", len(long), "long-1") as upload:
+        upload.send(long)
+        wait_until(lambda: ingest.state("long-1").get("rows", 0) > 0)
         assert ingest.take(PEOPLE, name="short")["rows"] == 2
         with Client(ingest.port) as client:
             started = time.monotonic()
             assert client.get("/healthz").status == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
         assert ingest.state("long-1")["state"] != "done"
         assert upload.answer()[0] == 201
 
@@ -621,7 +625,7 @@ def test_many_of_one_name(ingest):
     assert (manifest["version"], manifest["row_count"]) == (20, 60)
 
 
-def test_memory_stays_bounded(tmp_path, slow):
+def test_memory_stays_bounded(tmp_path, large):
     with Ingest(tmp_path, "ingestd.max_ingest_bytes=1GiB") as alone:
         alone.take(PEOPLE, name="first")
         before = alone.server.resident_bytes()
@@ -634,10 +638,12 @@ def test_memory_stays_bounded(tmp_path, slow):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        rows = slow.partition(b"\n")[2]
-        alone.take((slow if i == 0 else rows for i in range(4)), name="large", chunked=True)
-        over.set()
-        watcher.join()
+        rows = large.partition(b"\n")[2]
+        try:
+            alone.take((large if i == 0 else rows for i in range(4)), name="large", chunked=True)
+        finally:
+            over.set()
+            watcher.join()
         if not alone.server.is_sanitized():
             assert highest[0] - before < 400 << 20
 
@@ -645,14 +651,14 @@ def test_memory_stays_bounded(tmp_path, slow):
 # ---- when something else goes ----
 
 
-def test_killed_in_mid_ingest(tmp_path, slow):
+def test_killed_in_mid_ingest(tmp_path, long):
     with Ingest(tmp_path) as ingest:
         ingest.take(PEOPLE, name="before")
-        with Upload(ingest.port, "killed", len(slow), "k-1") as upload, \
+        with Upload(ingest.port, "killed", len(long), "k-1") as upload, \
                 Upload(ingest.port, "half", 1 << 20, "k-2") as half:
             half.send(PEOPLE)
-            upload.send(slow)
-            wait_until(lambda: ingest.state("k-1")["rows"] > 0)
+            upload.send(long)
+            wait_until(lambda: ingest.state("k-1").get("rows", 0) > 0)
             assert ingest.spool() != []
             ingest.restart(is_killed=True)
         ingest.expect_nothing_of("killed")

@@ -10,7 +10,7 @@ import time
 import urllib.parse
 
 import pytest
-from lakehouse_server import SERVICES, Server
+from lakehouse_server import SERVICES, Client, Server, wait_until
 from raw_http import RawClient
 
 
@@ -24,7 +24,7 @@ class Store:
     def __init__(self, root, *sets, **kw):
         self.root = str(root)
         self.server = Server(f"storaged.root={root}", *sets, **kw)
-        self.client = self.server.client()
+        self.client = Client(self.server.port or self.server.ports["storaged"])
         while self.client.get("/readyz").status != 200:  # its objects are being counted
             time.sleep(0.01)
 
@@ -506,5 +506,5 @@ def test_metrics_count_objects(store):
     for name, value in (("put", 1), ("got", 1), ("deleted", 1)):
         assert store.server.metric(f"lakehouse_objects_{name}_total") == value
     assert store.server.metric("lakehouse_objects_put_bytes_total") == 5
-    assert store.server.metric("lakehouse_objects_in_flight") == 0
+    wait_until(lambda: store.server.metric("lakehouse_objects_in_flight") == 0)
     assert json.loads(store.client.get("/openapi.json").body)["paths"]["/v1/storage/list"]

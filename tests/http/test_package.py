@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -59,10 +60,14 @@ def test_the_watchdog_is_fed_twice_a_period_and_by_a_server_that_runs(tmp_path):
     env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
     with Server(f"vectord.data_dir={tmp_path}/data", env=env) as server:
         wait_until(lambda: manager.count("WATCHDOG=1") >= 2)
-        before, since = manager.count("WATCHDOG=1"), time.monotonic()
-        time.sleep(3)
-        fed, seconds = manager.count("WATCHDOG=1") - before, time.monotonic() - since
-        assert seconds <= fed <= 2 * seconds + 1  # every half second, at the tick after it
+        times = []  # when one more was there
+        while len(times) < 9:
+            before = manager.count("WATCHDOG=1")
+            wait_until(lambda: manager.count("WATCHDOG=1") > before)
+            times.append(time.monotonic())
+        gaps = [after - before for before, after in zip(times, times[1:])]
+        # Every half second, at the tick after it, but for moments at which the machine stands.
+        assert 0.4 < statistics.median(gaps) < 0.8, gaps
         server.process.send_signal(signal.SIGSTOP)
         time.sleep(0.3)
         before = manager.count("WATCHDOG=1")
@@ -208,7 +213,7 @@ def package(tmp_path_factory):
 
 def dpkg_deb(*arguments):
     return subprocess.run(["dpkg-deb", *map(str, arguments)], check=True, capture_output=True,
-                          text=True, timeout=60).stdout
+                          text=True, timeout=300).stdout
 
 
 @needs_dpkg
@@ -261,7 +266,7 @@ class Machine:
     def run(self, *command, user=None):
         spec = ["--userspec", f"{user}:{user}"] if user else []
         return subprocess.run(["chroot", *spec, self.root, *command], capture_output=True,
-                              text=True, timeout=60, check=False)
+                              text=True, timeout=300, check=False)
 
     def dpkg(self, *arguments):
         done = self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", *arguments)

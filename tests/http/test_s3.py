@@ -25,6 +25,7 @@ class Objects:
     """A client of one server's objects."""
 
     def __init__(self, server):
+        self.server = server
         self.client = server.client(timeout=120)
 
     def put(self, key, body, chunked=False, **headers):
@@ -196,14 +197,14 @@ def test_a_reader_that_stops_holds_little(server, objects):
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(server, objects, swift):
-    before = swift.files()
+    before = set(swift.files())
     head = b"PUT /v1/storage/put/cut HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n"
     for sent in (0, 1000, 20 * MIB, 60 * MIB):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             raw.sendall(head + some_bytes(sent))
         wait_until(lambda: server.metric("lakehouse_s3_upload_bytes") == 0)
         assert objects.get("cut").status == 404
-        wait_until(lambda: swift.files() == before)
+        wait_until(lambda: set(swift.files()) <= before)
 
 
 def test_pages_of_many_keys(server, objects):
@@ -232,7 +233,7 @@ def test_fifty_at_once(server):
         assert mine.delete(f"fifty/{number}").status == 204
 
     in_parallel(*(lambda number=number: one(number) for number in range(50)))
-    assert server.metric("lakehouse_s3_upload_bytes") == 0
+    wait_until(lambda: server.metric("lakehouse_s3_upload_bytes") == 0)
 
 
 def test_the_bucket_in_the_host_name(swift, start):
@@ -268,7 +269,7 @@ def test_what_is_wrong_is_named(swift, start, change, text):
 def test_a_head_that_is_refused_says_why_in_the_log(swift, start):
     server = start(*settings(swift.endpoint, secret_access_key="another"))
     assert Objects(server).get("k", "HEAD").status == 502
-    assert "s3.secret_access_key" in server.log_text()
+    wait_until(lambda: "s3.secret_access_key" in server.log_text())
 
 
 def test_no_store_and_no_host(start):
@@ -456,13 +457,13 @@ def test_a_list_of_what_nobody_asked_for_deletes_nothing(proxy, behind):
 
 
 def test_a_part_that_fails_for_good_leaves_nothing(proxy, behind, swift):
-    before = swift.files()
+    before = set(swift.files())
     fault = proxy.add(r"PUT /lake/parts\?partNumber=3", times=100,
                       answer=(403, error_xml("AccessDenied"), {}))
     answer = behind.put("parts", some_bytes(100 * MIB))
     assert answer.status == 502 and "may not do this" in error_of(answer)["message"]
     assert fault.met == 1
-    wait_until(lambda: swift.files() == before)
+    wait_until(lambda: set(swift.files()) <= before)
 
 
 def test_parts_are_repeated(proxy, behind):
@@ -514,11 +515,17 @@ def test_answers_that_are_not_from_s3(proxy, behind, body):
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for(proxy, behind):
     assert behind.put("stays", b"1").status == 200
+    retries = behind.server.metric("lakehouse_s3_retries_total")
     proxy.go()
-    back = threading.Timer(1.0, proxy.come)
-    back.start()
-    assert behind.put("back", b"2").status == 200
-    back.join()
+
+    def come_back():
+        wait_until(lambda: behind.server.metric("lakehouse_s3_retries_total") > retries)
+        proxy.come()
+
+    def put():
+        assert behind.put("back", b"2").status == 200
+
+    in_parallel(put, come_back)
     assert behind.get("stays").body == b"1" and behind.get("back").body == b"2"
 
 
@@ -535,10 +542,10 @@ def test_a_store_that_is_killed_and_started_again(swift, server, objects):
 
 def test_a_stop_in_mid_transfer_ends(swift):
     server = Server(*settings(swift.endpoint), "server.drain_timeout=1s")
-    before = swift.files()
+    before = set(swift.files())
     raw = socket.create_connection(("127.0.0.1", server.port))
     raw.sendall(b"PUT /v1/storage/put/stopped HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n"
                 b"\r\n" + some_bytes(40 * MIB))
     server.end()
     raw.close()
-    wait_until(lambda: swift.files() == before)
+    wait_until(lambda: set(swift.files()) <= before)

@@ -95,7 +95,7 @@ def test_limits(server):
         started = time.monotonic()
         answer = ask(client, ENDLESS, timeout_ms=300)
         assert answer.code == "deadline_exceeded"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20  # of 0.3; queryd.timeout is a minute
 
 
 def test_cancel(server):

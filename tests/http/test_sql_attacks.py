@@ -94,10 +94,12 @@ def test_memory_has_come_back(server):
     """Behind all of the above."""
     with server.client() as client:
         wait_until(lambda: server.metric("lakehouse_sql_running") == 0)
-        for _ in range(8):  # each worker takes one and gives back what it has
+
+        def has_come_back():  # each worker takes a query some time, and gives back what it has
             expect_all_well(client)
-    if not server.is_sanitized():
-        assert server.resident_bytes() < 600 * MIB
+            return server.is_sanitized() or server.resident_bytes() < 600 * MIB
+
+        wait_until(has_come_back)
 
 
 TIME = {
@@ -179,8 +181,10 @@ def test_a_client_does_not_wait_for_a_function_that_nothing_interrupts(server):
         answer = ask(client, "SELECT max(len(list_filter(range(10000), lambda x: list_contains(l, -x - "
                              "1)))) FROM (SELECT range(10000) l FROM range(100))", timeout_ms=300)
         waited = time.monotonic() - started
-        assert answer.code == "deadline_exceeded" and waited < 3, (answer, waited)
-        wait_until(lambda: server.metric("lakehouse_sql_running") == 0)
+        assert answer.code == "deadline_exceeded", answer
+        wait_until(lambda: server.metric("lakehouse_sql_running") == 0, seconds=180)
+        ended = time.monotonic() - started
+        assert waited < max(3, ended / 2), (waited, ended)  # whatever stops the machine meanwhile
         expect_all_well(client)
 
 

@@ -493,7 +493,7 @@ def test_a_query_service_of_its_own(start, name):
         register(client, name, "SELECT 1 AS v")
         assert rows(far, f"SELECT v FROM {name}") == [[1]]
         register(client, name, "SELECT 2 AS v")
-        wait_until(lambda: rows(far, f"SELECT v FROM {name}") == [[2]], 10)
+        wait_until(lambda: rows(far, f"SELECT v FROM {name}") == [[2]])
         assert rows(far, f'SELECT v FROM "{name}@1"') == [[1]]
         assert error(far, "SELECT * FROM nothing")[0] == 404
         assert [t["name"] for t in far.get("/v1/sql/tables").json["tables"]] == [name]
