@@ -119,12 +119,13 @@ class Connection:
 
 class Upstream:
     """Runs behave(connection) for each connection, on a thread of its own; then closes it. With
-    `answers_probe` the first ones are no test's, until `is_probed` is set: they bring the question
-    for readiness, which is answered."""
+    `answers_probe` the first ones are no test's, until stop_probing(): they bring the question for
+    readiness, which is answered."""
 
     def __init__(self, behave, answers_probe=False):
         self.behave = behave
         self.is_probed = not answers_probe
+        self.probes = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.url = tls_help.url(self.port)
@@ -140,11 +141,14 @@ class Upstream:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self.is_probed:
-                behave, number = answer_probe, None
+                behave, number = self.answer_probe, None
             else:
                 behave, number = self.behave, self.connections
                 self.connections += 1
-            arguments = (behave, Connection(sock, number))
+            connection = Connection(sock, number)
+            if number is None:
+                self.probes.append(connection)
+            arguments = (behave, connection)
             threading.Thread(target=self.run, args=arguments, daemon=True).start()
 
     def run(self, behave, connection):
@@ -160,18 +164,24 @@ class Upstream:
         finally:
             connection.close()
 
+    def answer_probe(self, connection):
+        head = not self.is_probed and connection.until(b"\r\n\r\n")
+        if not head:
+            return  # given up, and asked again on another one
+        assert Request(head, b"", None).target.endswith("/readyz")
+        connection.answer(b"", "Connection: close")
+
+    def stop_probing(self):
+        """The next connections are the test's."""
+        self.is_probed = True
+        for connection in self.probes:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
     def close(self):
         self.listener.close()
         if self.failures:
             raise self.failures[0]
-
-
-def answer_probe(connection):
-    head = connection.until(b"\r\n\r\n")
-    if head is None:
-        return  # given up, and asked again
-    assert Request(head, b"", None).target.endswith("/readyz")
-    connection.answer(b"", "Connection: close")
 
 
 def always(*answer, **options):

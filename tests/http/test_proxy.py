@@ -47,7 +47,8 @@ def gateway(start, upstream):
         running.upstream = behind
         with running.client() as client:
             wait_until(lambda: client.get("/readyz").json["services"] == {"vectord": "ready"})
-        behind.is_probed = True
+        behind.stop_probing()
+        wait_until(lambda: running.metric("lakehouse_upstream_connections") == 0)
         return running
 
     return make
