@@ -178,8 +178,13 @@ class Upstream:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
-    def close(self):
+    def stop_listening(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts: a mere close would not
         self.listener.close()
+
+    def close(self):
+        with contextlib.suppress(OSError):  # it listens no more
+            self.stop_listening()
         if self.failures:
             raise self.failures[0]
 

@@ -24,6 +24,7 @@ class Relay:
         return self
 
     def __exit__(self, *exc):
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts: a mere close would not
         self.listener.close()
 
     @property

@@ -503,7 +503,7 @@ def test_an_upstream_that_does_not_answer_in_time_is_a_gateway_timeout(gateway, 
 
 
 def test_a_slow_client_is_not_the_upstreams_fault(gateway):
-    server = gateway(always(b"ok"), "gateway.proxy_timeout=5s")
+    server = gateway(always(b"ok"), "gateway.proxy_timeout=5s", "server.body_rate_min=0")
     client = server.connect()
     client.send(post(ADD, b"", "Content-Length: 4", length=False))
     for byte in b"body":
@@ -998,7 +998,7 @@ def test_readyz_says_what_cannot_be_reached(start, upstream):
         assert answers[-1].status == 200
         assert answers[-1].json == {"status": "ready", "services": {"vectord": "ready"}}
         behind.behave = lambda connection: None
-        behind.listener.close()
+        behind.stop_listening()
         state[0] = "500 Bad\r\nConnection: close"
         wait_until(lambda: client.get("/readyz").status == 503)
         wait_until(lambda: "connection refused" in client.get("/readyz").json["reason"])

@@ -68,6 +68,7 @@ def gateway():
     for server, service in started:
         with server:
             pass
+        service.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         service.listener.close()
 
 
