@@ -267,6 +267,7 @@ struct lh_transfer {
 
     /* to and fro */
     struct lh_buf piece;
+    size_t piece_at;     /* PUT: where the bytes of the body begin in `piece` */
     struct lh_pipe pipe; /* GET: lent, empty, by who can send from one: then a piece may be in it
                           * and not in `piece`, which is empty */
     bool is_last;

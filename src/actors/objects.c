@@ -30,7 +30,8 @@ struct object_call {
     bool has_ended; /* PUT: all of the body has come */
     bool is_paused;
     bool is_out_of_memory;
-    struct lh_buf next; /* PUT: what has come since */
+    struct lh_buf next; /* PUT: what has come since, */
+    size_t next_at;     /* from here on */
 };
 
 /* ---- making and ending ---- */
@@ -162,9 +163,11 @@ static void send_piece(struct object_call *object)
     struct lh_transfer *transfer = object->transfer;
     struct lh_buf empty = transfer->piece;
     transfer->piece = object->next;
+    transfer->piece_at = object->next_at;
     transfer->is_last = object->has_ended;
     empty.len = 0;
     object->next = empty;
+    object->next_at = 0;
     send(object);
 }
 
@@ -183,19 +186,12 @@ static void answer_put(struct object_call *object, struct lh_http_call *call)
     lh_http_answer(call, 200, "application/json", &body);
 }
 
-static void answer_out_of_memory(struct lh_http_call *call)
-{
-    struct lh_error error;
-    lh_error_set(&error, LH_OUT_OF_MEMORY, "not enough memory for the object's body");
-    lh_http_answer_error(call, &error);
-}
-
 static void put_back(struct object_call *object, struct lh_http_call *call)
 {
     struct lh_transfer *transfer = object->transfer;
     if (call == NULL || object->is_out_of_memory) {
         if (call != NULL)
-            answer_out_of_memory(call);
+            refuse_for_memory(call);
         if (transfer->is_over)
             destroy(object);
         else
@@ -215,18 +211,23 @@ static void put_back(struct object_call *object, struct lh_http_call *call)
     set_paused(object, call, false);
 }
 
-/* Room for one piece and what a read may bring beyond it, so that it does not grow. Aligned where
- * the store can write from it past the page cache, and only there: malloc does not reuse an aligned
- * hole for the next one of its length, and memory grows. */
+/* Room for one piece and what a read may bring beyond it, so that it does not grow. What the store
+ * can write past the page cache begins at an aligned byte in it: malloc would keep the holes of
+ * aligned memory from the next of the same length, and the process would grow. */
 static bool reserve_piece(struct object_call *object)
 {
     uint64_t length = object->transfer->length;
+    bool is_aligned =
+        length >= LH_DIRECT_BYTES_MIN && length <= LH_TRANSFER_PIECE_BYTES - LH_DISK_DIRECT_BYTES;
     size_t room = LH_TRANSFER_PIECE_BYTES + READ_BYTES_MAX;
+    room = length < room ? (size_t)length : room;
     if (object->next.cap > 0)
         return true;
-    if (length >= LH_DIRECT_BYTES_MIN && length < LH_TRANSFER_PIECE_BYTES)
-        return lh_buf_reserve_aligned(&object->next, (size_t)length, LH_DISK_DIRECT_BYTES) == LH_OK;
-    return lh_buf_reserve(&object->next, length < room ? (size_t)length : room) == LH_OK;
+    if (lh_buf_reserve(&object->next, room + (is_aligned ? LH_DISK_DIRECT_BYTES : 0)) != LH_OK)
+        return false;
+    object->next_at = is_aligned ? -(uintptr_t)object->next.ptr % LH_DISK_DIRECT_BYTES : 0;
+    object->next.len = object->next_at;
+    return true;
 }
 
 static char *put_room(void *arg, size_t *room)
@@ -248,7 +249,7 @@ static void put_data(struct lh_http_call *call, void *arg, struct lh_str piece)
         lh_buf_append_str(&object->next, piece);
     object->is_out_of_memory |= lh_buf_failed(&object->next);
     if (object->is_out_of_memory && !object->is_out) {
-        answer_out_of_memory(call);
+        refuse_for_memory(call);
         drop(object);
         return;
     }
@@ -524,7 +525,7 @@ static void list_back(struct object_call *object, struct lh_http_call *call)
         lh_buf_append_str(&body, LH_STR("}\n"));
         if (lh_buf_failed(&body)) {
             lh_buf_deinit(&body);
-            answer_out_of_memory(call);
+            refuse_for_memory(call);
         } else {
             lh_http_answer(call, 200, "application/json", &body);
         }

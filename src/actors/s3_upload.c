@@ -507,7 +507,7 @@ static void take_piece(struct lh__s3_work *work)
     struct lh_transfer *transfer = work->transfer;
     lh_buf_deinit(&work->put.piece);
     work->put.piece = lh_buf_take(&transfer->piece);
-    work->put.piece_at = 0;
+    work->put.piece_at = transfer->piece_at;
     work->put.has_all = transfer->is_last;
     check_length(work);
     go_on(work);

@@ -115,8 +115,9 @@ static void put(struct state *state)
         lh_object_put_abort(&state->put);
         return;
     }
-    lh_counter_add(&storaged->metrics.bytes_in, transfer->piece.len);
-    state->put.piece = lh_buf_str(&transfer->piece);
+    state->put.piece = (struct lh_str){transfer->piece.ptr + transfer->piece_at,
+                                       transfer->piece.len - transfer->piece_at};
+    lh_counter_add(&storaged->metrics.bytes_in, state->put.piece.len);
     state->put.is_last = transfer->is_last;
     lh_object_put(storaged->objects, &state->put);
 }

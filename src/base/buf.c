@@ -37,19 +37,6 @@ enum lh_status lh_buf_reserve(struct lh_buf *buf, size_t more)
     return LH_OK;
 }
 
-enum lh_status lh_buf_reserve_aligned(struct lh_buf *buf, size_t bytes, size_t alignment)
-{
-    assert(buf->cap == 0);
-    if (buf->failed || bytes > PTRDIFF_MAX - alignment)
-        return LH_OUT_OF_MEMORY;
-    size_t cap = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
-    buf->ptr = aligned_alloc(alignment, cap);
-    if (buf->ptr == NULL)
-        return LH_OUT_OF_MEMORY;
-    buf->cap = cap;
-    return LH_OK;
-}
-
 void lh_buf_append(struct lh_buf *buf, const void *bytes, size_t len)
 {
     if (len == 0)

@@ -26,11 +26,6 @@ void lh_buf_deinit(struct lh_buf *buf);
 /* Makes room for `more` bytes past `len`; LH_OUT_OF_MEMORY leaves the contents as they were. */
 LH_MUST_USE enum lh_status lh_buf_reserve(struct lh_buf *buf, size_t more);
 
-/* The same for `bytes` bytes and a buffer that is empty and has no memory yet. They begin at a
- * multiple of `alignment`, a power of two, until the buffer grows beyond them. */
-LH_MUST_USE enum lh_status lh_buf_reserve_aligned(struct lh_buf *buf, size_t bytes,
-                                                  size_t alignment);
-
 void lh_buf_append(struct lh_buf *buf, const void *bytes, size_t len);
 void lh_buf_append_str(struct lh_buf *buf, struct lh_str s);
 void lh_buf_append_char(struct lh_buf *buf, char c);

@@ -61,27 +61,6 @@ static void a_reserve_that_fails_leaves_the_contents(void **state)
     lh_buf_deinit(&buf);
 }
 
-static void aligned_room_is_aligned_until_it_is_outgrown(void **state)
-{
-    for (size_t bytes = 0; bytes < 20000; bytes += 1999) {
-        struct lh_buf buf = LH_BUF_EMPTY;
-        assert_int_equal(lh_buf_reserve_aligned(&buf, bytes, 4096), LH_OK);
-        assert_int_equal((uintptr_t)buf.ptr % 4096, 0);
-        assert_in_range(buf.cap, bytes, bytes + 4096);
-        memset(buf.ptr, 'x', buf.cap);
-        buf.len = buf.cap;
-        lh_buf_append_char(&buf, 'y');
-        assert_false(lh_buf_failed(&buf));
-        assert_int_equal(buf.ptr[buf.len - 2], 'x');
-        assert_int_equal(buf.ptr[buf.len - 1], 'y');
-        lh_buf_deinit(&buf);
-    }
-    struct lh_buf none = LH_BUF_EMPTY;
-    assert_int_equal(lh_buf_reserve_aligned(&none, SIZE_MAX, 4096), LH_OUT_OF_MEMORY);
-    assert_int_equal(lh_buf_reserve_aligned(&none, PTRDIFF_MAX, 4096), LH_OUT_OF_MEMORY);
-    assert_int_equal(none.cap, 0);
-}
-
 static void a_failed_append_is_sticky(void **state)
 {
     struct lh_buf buf = LH_BUF_EMPTY;
@@ -154,7 +133,6 @@ int main(void)
         cmocka_unit_test(contents_survive_growth),
         cmocka_unit_test(a_printf_longer_than_the_room_is_whole),
         cmocka_unit_test(a_reserve_that_fails_leaves_the_contents),
-        cmocka_unit_test(aligned_room_is_aligned_until_it_is_outgrown),
         cmocka_unit_test(a_failed_append_is_sticky),
         cmocka_unit_test(consume_drops_from_the_front),
         cmocka_unit_test(take_moves_the_contents_out),
