@@ -1,17 +1,20 @@
 """Objects over HTTP: put, get, delete and list, keys of every kind, conditions and ranges."""
 
 import base64
+import ctypes
 import itertools
 import json
+import mmap
 import os
 import random
-import subprocess
 import time
 import urllib.parse
 
 import pytest
 from lakehouse_server import SERVICES, Client, Server, wait_until
 from raw_http import RawClient
+
+LIBC = ctypes.CDLL(None)
 
 
 def quote(key):
@@ -89,6 +92,39 @@ def test_what_is_put_is_got(store):
     assert got.headers["accept-ranges"] == "bytes"
     with open(os.path.join(store.root, "a", "b.bin"), "rb") as file:
         assert file.read() == body
+
+
+def cached_pages(path):
+    """How many of a file's are in the page cache, without a read, which would fetch them."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        pages = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(mapped)
+        assert LIBC.mincore(ctypes.byref(first), ctypes.c_size_t(len(mapped)), pages) == 0
+        del first
+        return sum(page & 1 for page in pages)
+
+
+def pages_of_a_file(path, flags):
+    """That is written with `flags` and synced: what the file system does about them."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
+        os.write(file, mmap.mmap(-1, 65536))
+    except OSError:
+        pytest.skip("this file system knows no O_DIRECT")
+    os.fsync(file)
+    os.close(file)
+    return cached_pages(path)
+
+
+def test_a_body_of_one_piece_is_written_past_the_page_cache(store, tmp_path):
+    if pages_of_a_file(tmp_path / "direct", os.O_DIRECT) or not pages_of_a_file(tmp_path / "a", 0):
+        pytest.skip("this file system has pages, or none, whatever it is told")
+    pages = {}
+    for length in (16384, 65536, 65637):
+        assert store.put(f"one/{length}", os.urandom(length)).status == 200
+        pages[length] = cached_pages(os.path.join(store.root, "one", str(length)))
+    assert pages[16384] > 0  # a short one is not
+    assert pages[65536] == 0 and pages[65637] < 65637 // mmap.PAGESIZE  # but for its tail
 
 
 def put_bytes(key, body):
