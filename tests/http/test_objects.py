@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import random
+import subprocess
 import time
 import urllib.parse
 
