@@ -32,7 +32,7 @@ def random_items(rng, prefix, count, dimension):
 
 def send(server, path, body):
     """A connection on which a whole request has been sent and nothing read."""
-    client = server.connect(timeout=60)
+    client = server.connect(timeout=300)  # with a sanitizer, a large one takes minutes
     client.send(post(path, body))
     return client
 
