@@ -42,7 +42,8 @@ def send(server, path, body):
 
 def test_adds_beyond_the_credits_wait_and_then_are_refused():
     rng = seeded("adds beyond credits")
-    with Server("server.add_credits=1", "vectord.shards=1", "server.decoders=1") as server:
+    settings = ("server.add_credits=1", "vectord.shards=1", "server.decoders=1")
+    with Server(*settings, "server.idle_timeout=10m") as server:  # `client` waits for the large one
         with server.client() as client:
             index = client.create("a", 64, ef_construction=4096)
             # One large add holds the only credit; eight may wait for it; the rest are refused.
