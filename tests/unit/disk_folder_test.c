@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -423,6 +424,40 @@ static void what_is_written_directly_is_whole_and_leaves_no_pages(void **state)
     free(bytes);
 }
 
+/* A limit on files makes the kernel write less, which is refused where it is not whole blocks. */
+static void what_a_direct_write_leaves_is_written_as_usual(void **state)
+{
+    static _Alignas(LH_DISK_DIRECT_BYTES) char bytes[4 * LH_DISK_DIRECT_BYTES] = "x";
+    const rlim_t limits[] = {2 * LH_DISK_DIRECT_BYTES, 2 * LH_DISK_DIRECT_BYTES + 1808};
+    const enum lh_disk_io kinds[] = {LH_DISK_AUTO, LH_DISK_BLOCKING};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    for (int i = 0; i < 4; i++) {
+        struct opened opened = open_disk(*state, kinds[i / 2]);
+        struct lh_disk_op ops[3] = {{.kind = LH_DISK_OPEN, .path = "a", .how = LH_DISK_OPEN_NEW},
+                                    disk_write(-1, bytes, sizeof bytes, 0),
+                                    disk_sync(-1)};
+        uint64_t size = 0;
+        ops[1].is_direct = true;
+        limit.rlim_cur = limits[i % 2];
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        int rc = disk_do(opened.disk, ops, 3);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(rc, -EFBIG);
+        assert_int_equal(ops[1].result, -EFBIG);
+        assert_int_equal(ops[2].result, -ECANCELED);
+        assert_int_equal(lh_disk_size(opened.disk, ops[0].file, &size), 0);
+        assert_int_equal(size, limits[i % 2]);
+        /* What comes behind it in that file is written, wherever it begins. */
+        assert_int_equal(disk_do_one(opened.disk, disk_write(ops[0].file, "tail", 4, 3)), 0);
+        lh_disk_close(opened.disk, ops[0].file);
+        lh_disk_destroy(opened.disk);
+    }
+    signal(SIGXFSZ, handler);
+}
+
 #define ON_A_FOLDER(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -440,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_note_names_the_likely_cause),
         ON_A_FOLDER(the_kind_that_was_asked_for_is_the_kind_that_runs),
         ON_A_FOLDER(what_is_written_directly_is_whole_and_leaves_no_pages),
+        ON_A_FOLDER(what_a_direct_write_leaves_is_written_as_usual),
         ON_A_FOLDER(nothing_stays_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
