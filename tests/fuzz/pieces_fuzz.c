@@ -8,11 +8,18 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TURNS_MAX 20000u /* of the loop, for one connection to end; far more than any needs */
+#define PIECE_BYTES_MAX  (255u * 1000 + 1)
+#define ANSWER_BYTES_MAX (4u * 1000 * 1000) /* many times what a socket takes */
+
+/* For one connection to end: longer than each of the server's deadlines. Time, not turns of the
+ * loop: these pass in microseconds, while the kernel waits 200 ms before it sends again what it
+ * dropped for want of a buffer. */
+#define CONVERSATION_NS_MAX (120 * UINT64_C(1000000000))
 
 /* One answer in pieces. */
 struct source {
@@ -29,10 +36,14 @@ struct source {
 static struct lh_http_server *server;
 static struct source *sources;
 
-static void must(bool holds)
+#define must(holds) must_hold((holds), #holds, __LINE__)
+
+static void must_hold(bool holds, const char *what, int line)
 {
-    if (!holds)
-        abort();
+    if (holds)
+        return;
+    fprintf(stderr, "line %d: %s\n", line, what);
+    abort();
 }
 
 static uint64_t number(struct lh_http_call *call, const char *name)
@@ -49,10 +60,10 @@ static void end(struct source *source)
 
 static void give(struct source *source, struct lh_http_call *call)
 {
+    static const char bytes[PIECE_BYTES_MAX];
     struct lh_buf piece = LH_BUF_EMPTY;
     uint64_t len = source->left < source->piece ? source->left : source->piece;
-    for (uint64_t i = 0; i < len; i++)
-        lh_buf_append_char(&piece, 'p');
+    lh_buf_append(&piece, bytes, len);
     source->left -= len;
     lh_http_answer_piece(call, &piece);
     if (source->left > 0)
@@ -108,6 +119,8 @@ static void handle(struct lh_http_call *call, void *context)
     source->ticket = lh_http_call_ticket(call);
     source->piece = number(call, "s") * (how & 1 ? 1000 : 1) + 1;
     source->left = source->piece * number(call, "n");
+    if (source->left > ANSWER_BYTES_MAX)
+        source->left = ANSWER_BYTES_MAX;
     source->is_later = (how & 2) != 0;
     source->gives_up = (how & 4) != 0;
     if (lh_http_call_is_stream(call))
@@ -183,9 +196,8 @@ static void turn(void)
 /* What a client that reads strictly makes of it. */
 struct reader {
     llhttp_t parser;
-    bool is_begun;   /* in the middle of an answer */
-    bool is_cut;     /* by a reset, or not read to its end */
-    bool is_endless; /* the last answer lasts until the close */
+    bool is_begun; /* in the middle of an answer */
+    bool is_cut;   /* by a reset, or not read to its end */
 };
 
 static int on_begin(llhttp_t *parser)
@@ -203,7 +215,7 @@ static int on_complete(llhttp_t *parser)
 static const llhttp_settings_t settings = {.on_message_begin = on_begin,
                                            .on_message_complete = on_complete};
 
-/* False: the server's side has ended. */
+/* False: the server's side has ended. A reset is told once: what is read behind it is an end. */
 static bool read_some(int fd, struct reader *reader)
 {
     char bytes[65536];
@@ -211,7 +223,7 @@ static bool read_some(int fd, struct reader *reader)
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return true;
     if (n <= 0) {
-        reader->is_cut = n < 0;
+        reader->is_cut = reader->is_cut || n < 0;
         return false;
     }
     must(llhttp_execute(&reader->parser, bytes, (size_t)n) == HPE_OK);
@@ -224,19 +236,21 @@ static void converse(const uint8_t *data, size_t size, uint8_t flags)
     struct reader reader = {.is_begun = false};
     int fd = connect_to(server->listeners->port);
     size_t sent = 0;
-    unsigned turns = 0;
+    uint64_t deadline = lh_clock_ns() + CONVERSATION_NS_MAX;
     llhttp_init(&reader.parser, HTTP_RESPONSE, &settings);
     reader.parser.data = &reader;
     for (unsigned part = 1; part <= 3; part++) {
         size_t upto = part == 3 ? size : size * ((flags >> 2 * part) & 3) / 3;
         while (sent < upto) {
             ssize_t n = send(fd, data + sent, upto - sent, MSG_NOSIGNAL);
-            if (n < 0 && errno != EAGAIN)
+            if (n < 0 && errno != EAGAIN) {
+                reader.is_cut = true; /* this has told the reset */
                 break;
+            }
             sent += n > 0 ? (size_t)n : 0;
             turn();
             read_some(fd, &reader);
-            must(++turns < TURNS_MAX);
+            must(lh_clock_ns() < deadline);
         }
     }
     if (flags & 1) { /* it goes away, with a reset if something is unread */
@@ -244,16 +258,16 @@ static void converse(const uint8_t *data, size_t size, uint8_t flags)
         reader.is_cut = true;
     } else {
         shutdown(fd, SHUT_WR);
-        for (turns = 0; read_some(fd, &reader); turns++) {
+        while (read_some(fd, &reader)) {
             turn();
-            must(turns < TURNS_MAX);
+            must(lh_clock_ns() < deadline);
         }
         close(fd);
         must(reader.is_cut || !reader.is_begun || llhttp_finish(&reader.parser) == HPE_OK);
     }
-    for (turns = 0; server->conn_count > 0; turns++) {
+    while (server->conn_count > 0) {
         turn();
-        must(turns < TURNS_MAX);
+        must(lh_clock_ns() < deadline);
     }
 }
 

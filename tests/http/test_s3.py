@@ -139,6 +139,14 @@ def test_an_empty_object(objects):
         assert got.status == 200 and got.body == b"" and got.headers["content-length"] == "0"
 
 
+@pytest.mark.parametrize("kib", [32, 128, 252, 256, 1000])
+def test_a_body_of_one_piece_and_of_more(objects, kib):
+    for length in (kib * 1024 - 1, kib * 1024, kib * 1024 + 1):
+        body = some_bytes(length)
+        assert objects.put("pieces", body).status == 200
+        assert objects.get("pieces").body == body
+
+
 def test_ranges_conditions_and_head(objects):
     body = some_bytes(3 * MIB)
     etag = objects.put("ranged", body, Content_Type="image/png").headers["etag"]
