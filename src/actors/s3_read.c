@@ -83,11 +83,13 @@ static void break_off(struct lh__s3_work *work, enum lh_status status, const cha
     lh_error_set(&work->error, status, "%s", why);
 }
 
-/* The first bytes of a try that goes on: they are what is asked for, of the same version. */
+/* The first bytes of a try that goes on: they are all that is asked for, of the same version. */
 static bool is_continuation(const struct lh__s3_work *work)
 {
     const struct lh__s3_head *head = &work->call.head;
-    return head->has_range && head->range_first == work->get.first + work->get.received &&
+    bool is_rest = !head->has_length || head->length == work->get.length - work->get.received;
+    return is_rest && head->has_range && head->range_size == work->get.info.size &&
+           head->range_first == work->get.first + work->get.received &&
            strcmp(head->etag, work->get.info.etag) == 0;
 }
 

@@ -7,7 +7,8 @@
  * Invariant: the bytes of a part stay until the store has answered for it. Every byte that is kept
  * is part of a room promised before; a promise for a whole part is made at once, so uploads never
  * wait for one another in a circle. An upload that ends in any other way than well leaves nothing
- * at the store: its parts are cut off, then the upload is aborted there. */
+ * at the store: its parts are cut off, or waited for where the store may have all of them, then the
+ * upload is aborted there. */
 #include "actors/s3_internal.h"
 
 #include "base/clock.h"
@@ -131,6 +132,23 @@ static bool is_quiet(const struct lh__s3_work *work)
     return !is_active;
 }
 
+static void drop_part(struct lh__s3_work *work, struct lh__s3_part *part)
+{
+    lh__s3_call_cancel(&part->call);
+    if (part->is_used)
+        give_room(work->storaged, part->room);
+    part->is_used = false;
+    lh_buf_deinit(&part->bytes);
+}
+
+/* The store may have all of it, and keep it, whether the connection is cut or not: what it keeps
+ * after the abort stays there. */
+static bool may_be_kept(const struct lh__s3_part *part)
+{
+    return part->call.easy != NULL && part->call.sent == part->call.request.body.len;
+}
+
+/* But for that of parts whose answer is waited for. */
 static void give_all_room(struct lh__s3_work *work)
 {
     leave_room_queue(work);
@@ -141,11 +159,10 @@ static void give_all_room(struct lh__s3_work *work)
     lh_buf_deinit(&work->put.piece);
     for (unsigned i = 0; i < LH__S3_SENDING_MAX; i++) {
         struct lh__s3_part *part = &work->put.sending[i];
-        lh__s3_call_cancel(&part->call);
-        if (part->is_used)
-            give_room(work->storaged, part->room);
-        part->is_used = false;
-        lh_buf_deinit(&part->bytes);
+        if (may_be_kept(part))
+            part->call.tries = LH_S3_TRIES_MAX;
+        else
+            drop_part(work, part);
     }
 }
 
@@ -186,8 +203,8 @@ static void fail(struct lh__s3_work *work)
     give_all_room(work);
     if (work->transfer != NULL && !work->put.is_aborting)
         lh__s3_answer(work, true);
-    if (work->call.is_active)
-        return; /* on_done comes back: an upload must be known to be aborted */
+    if (!is_quiet(work))
+        return; /* on_done comes back: first the parts are over, then the upload is aborted */
     if (work->put.upload_id.len > 0)
         abort_upload(work);
     else
@@ -247,6 +264,11 @@ static void part_done(struct lh__s3_call *call)
 {
     struct lh__s3_work *work = call->owner;
     struct lh__s3_part *part = (struct lh__s3_part *)call;
+    if (work->put.is_failing) {
+        drop_part(work, part);
+        fail(work);
+        return;
+    }
     if (call->error.status != LH_OK) {
         fail_for(work, &call->error);
         return;
@@ -258,9 +280,7 @@ static void part_done(struct lh__s3_call *call)
     }
     uint32_t number = (uint32_t)strtoul(part->number, NULL, 10);
     memcpy(work->put.etags[number - 1], call->head.etag, sizeof call->head.etag);
-    part->is_used = false;
-    lh_buf_deinit(&part->bytes);
-    give_room(work->storaged, part->room);
+    drop_part(work, part);
     go_on(work);
 }
 

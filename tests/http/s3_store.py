@@ -70,14 +70,17 @@ class Fault:
     """What the proxy does to the next `times` requests whose "METHOD /path?query" has `pattern`.
 
     answer=(status, body, headers): instead of the store's; cut=N: the store's answer ends after N
-    bytes of its body; lose: the store does it, and the answer is lost."""
+    bytes of its body; lose: the store does it, and the answer is lost; late=SECONDS: the answer comes
+    so long after the store did it, at `done_at`."""
 
-    def __init__(self, pattern="", times=1, answer=None, cut=None, lose=False):
+    def __init__(self, pattern="", times=1, answer=None, cut=None, lose=False, late=0):
         self.pattern = re.compile(pattern)
         self.left = times
         self.answer = answer
         self.cut = cut
         self.lose = lose
+        self.late = late
+        self.done_at = None
         self.met = 0
 
 
@@ -152,6 +155,9 @@ class Proxied(http.server.BaseHTTPRequestHandler):
                 store.putheader(name, value)
             store.endheaders(body)
             answer = store.getresponse()
+            if fault is not None:
+                fault.done_at = time.monotonic()
+                time.sleep(fault.late)
             if fault is not None and fault.lose:
                 answer.read()
                 self.drop()

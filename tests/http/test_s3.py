@@ -215,6 +215,24 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server, objects, swift):
         wait_until(lambda: set(swift.files()) <= before)
 
 
+def test_an_abort_waits_for_a_part_that_the_store_has(proxy, behind, swift):
+    """Whether its connection is cut or not, the store may keep it: then it must be there when the
+    upload is aborted, or nobody removes it."""
+    before = set(swift.files())
+    late = proxy.add("PUT /lake/late.*partNumber=1&", late=2)
+    with socket.create_connection(("127.0.0.1", behind.server.port)) as raw:
+        raw.sendall(b"PUT /v1/storage/put/late HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n"
+                    + some_bytes(20 * MIB))
+        wait_until(lambda: late.done_at is not None)
+
+    def aborts():
+        return [at for at, line in proxy.requests if line.startswith("DELETE /lake/late?uploadId=")]
+
+    wait_until(aborts)
+    assert aborts()[0] - late.done_at >= 2
+    wait_until(lambda: set(swift.files()) <= before)
+
+
 def test_pages_of_many_keys(server, objects):
     names = sorted(f"many/{number * 7919 % 2503:05}" for number in range(2500))
     assert len(set(names)) == 2500
