@@ -137,13 +137,14 @@ struct lh__conn {
     enum lh__phase phase;
     struct lh_http_address address; /* the client's, once it was asked for */
     bool has_address;
-    bool wire_read; /* TLS: something has come */
-    bool feeding;   /* in lh__conn_feed: answers do not re-enter it */
-    bool reading;   /* uv_read_start is on */
-    bool has_rooms; /* bodies have come that are read into their service's memory */
-    bool eof;       /* the client sent its FIN */
-    bool broken;    /* a write failed: close as soon as nothing runs on it */
-    bool lingering; /* answered the last time; FIN sent or about to be */
+    bool wire_read;  /* TLS: something has come */
+    bool feeding;    /* in lh__conn_feed: answers do not re-enter it */
+    bool reading;    /* uv_read_start is on */
+    bool pace_known; /* by write_pipe.c */
+    bool has_rooms;  /* bodies have come that are read into their service's memory */
+    bool eof;        /* the client sent its FIN */
+    bool broken;     /* a write failed: close as soon as nothing runs on it */
+    bool lingering;  /* answered the last time; FIN sent or about to be */
     bool fin_sent;
     bool cut;     /* close it with a reset */
     bool closed;  /* uv_close is under way */

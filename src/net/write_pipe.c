@@ -11,6 +11,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#define LH__UNSENT_BYTES_MAX (256 << 10) /* with 64 KiB as fast, with 512 slower */
 
 void lh_http_call_take_pipe(struct lh_http_call *call, struct lh_pipe *pipe)
 {
@@ -103,6 +107,25 @@ void lh__write_pipe_out(struct lh__conn *conn)
     }
 }
 
+/* Where TCP paces (bbr), what a socket has and cannot send at once goes out when acknowledgements
+ * come in: on the reader's core, which is the busy one. With little unsent, it is this thread that
+ * sends. Elsewhere it would only be called more often. */
+static void lh__write_pipe_pace(struct lh__conn *conn, int socket)
+{
+    char name[16] = ""; /* TCP_CA_NAME_MAX */
+    socklen_t len = sizeof name;
+    int most = LH__UNSENT_BYTES_MAX;
+
+    if (conn->pace_known) {
+        return;
+    }
+    conn->pace_known = true;
+    if (getsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name, &len) == 0 &&
+        strncmp(name, "bbr", 3) == 0) {
+        setsockopt(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
+    }
+}
+
 void lh__write_pipe_go_on(struct lh__conn *conn)
 {
     size_t had = conn->pipe.len;
@@ -114,6 +137,7 @@ void lh__write_pipe_go_on(struct lh__conn *conn)
     }
     rc = uv_fileno((const uv_handle_t *)&conn->tcp, &socket);
     if (rc == 0) {
+        lh__write_pipe_pace(conn, socket);
         rc = lh_pipe_send(&conn->pipe, socket);
     }
     size_t sent = had - conn->pipe.len;

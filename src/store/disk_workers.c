@@ -12,6 +12,7 @@
 #include "store/disk_workers.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -25,9 +26,13 @@ struct lh__disk_worker {
 
 _Static_assert(offsetof(struct lh__disk_worker, head) == 0, "a worker is a message");
 
+/* It waits for the disk nearly all the time, and a batch thread that wakes up lets whoever runs go
+ * on: the loop, and the disk's owner. Where that is refused, it only costs time. */
 static void run(void *self)
 {
     struct lh__disk_worker *worker = self;
+    const struct sched_param no_priority = {0};
+    sched_setscheduler(0, SCHED_BATCH, &no_priority);
     while (lh_actor_wait(&worker->actor)) {
         struct lh_msg *msg = lh_actor_next(&worker->actor);
         lh__disk_do_chain(worker->workers->folder, worker->chain);
