@@ -140,7 +140,7 @@ struct lh__conn {
     bool wire_read;  /* TLS: something has come */
     bool feeding;    /* in lh__conn_feed: answers do not re-enter it */
     bool reading;    /* uv_read_start is on */
-    bool pace_known; /* by write_pipe.c */
+    bool pace_known; /* its congestion control was asked for: see write_pipe.c */
     bool has_rooms;  /* bodies have come that are read into their service's memory */
     bool eof;        /* the client sent its FIN */
     bool broken;     /* a write failed: close as soon as nothing runs on it */

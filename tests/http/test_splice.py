@@ -5,6 +5,9 @@ import contextlib
 import hashlib
 import os
 import random
+import re
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -51,6 +54,13 @@ def descriptors(store):
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(os.path.join(folder, name)))
     return found
+
+
+def unsent(store):
+    """What stands in sockets of the server and has not been sent for the first time."""
+    text = subprocess.run(["ss", "-tinH", "sport", "=", f":{store.server.port}"], check=True,
+                          capture_output=True, text=True).stdout
+    return sum(int(found) for found in re.findall(r" notsent:(\d+)", text))
 
 
 def objects_open(store):
@@ -323,3 +333,20 @@ def os_limit(pid, count):
     import resource
 
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, 1024))
+
+
+def test_where_tcp_paces_little_stands_unsent(store):
+    """It would go out on the reader's core, which has enough to do."""
+    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="utf-8") as file:
+        if not file.read().startswith("bbr"):
+            pytest.skip("TCP does not pace here")
+    if shutil.which("ss") is None:
+        pytest.skip("ss is not here")
+    body = put(store, "paced", 8 * MIB)
+    client = store.server.connect(receive_bytes=65536, timeout=60)
+    client.send(request("paced"))
+    wait_until(lambda: unsent(store) > 0)
+    time.sleep(0.2)  # it goes on as long as the socket takes more
+    assert unsent(store) <= 512 * KIB  # LH__UNSENT_BYTES_MAX, and what is begun below it
+    answer = client.answer()
+    assert answer.status == 200 and answer.body == body
